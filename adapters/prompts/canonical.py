@@ -1,0 +1,115 @@
+"""Canonical columns: what both stores' prompts are read as, and the vocabulary that the mappings share."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from uuid import UUID
+
+from adapters.prompts.prompt import PromptType
+
+COLUMNS = (
+    "id",
+    "name",
+    "description",
+    "content",
+    "system_message",
+    "type",
+    "project_id",
+    "organization_id",
+    "enabled",
+    "version",
+    "created_at",
+    "updated_at",
+)
+
+# uuid3 puts the namespace's sixteen bytes before the name. These sixteen are plain ASCII, so that SQL can say
+# md5('crossfade-legacy' || name) on text, without bytea and without an extension (RFC 4122, section 4.3).
+NAMESPACE = UUID(bytes=b"crossfade-legacy")
+
+CONTENT_LIMIT = 10_000
+TEXT_LIMIT = 255
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyType:
+    """One of Dispatch's GenAI types: the name it displays, the slug scopes use, the new store's type."""
+
+    number: int
+    display: str
+    slug: str
+    type: PromptType
+
+
+LEGACY_TYPES = (
+    LegacyType(1, "Tag Recommendation", "tag-recommendation", PromptType.CLASSIFICATION),
+    LegacyType(2, "Incident Summary", "incident-summary", PromptType.SUMMARIZATION),
+    LegacyType(3, "Signal Analysis", "signal-analysis", PromptType.CLASSIFICATION),
+    LegacyType(4, "Conversation Summary", "conversation-summary", PromptType.SUMMARIZATION),
+    LegacyType(5, "Tactical Report Summary", "tactical-report-summary", PromptType.TEXT_GENERATION),
+)
+
+BY_NUMBER = {known.number: known for known in LEGACY_TYPES}
+BY_SLUG = {known.slug: known for known in LEGACY_TYPES}
+
+
+def legacy_type(number: int) -> LegacyType:
+    """The known type of that number, or the stand-in that Dispatch displays for an unknown one."""
+    return BY_NUMBER.get(number) or LegacyType(
+        number, f"Unknown Type ({number})", f"type-{number}", PromptType.CUSTOM
+    )
+
+
+class Reason:
+    """Why a legacy row cannot be represented on the new side. The first that applies, in this order."""
+
+    NO_PROJECT = "no_project"
+    EMPTY_CONTENT = "empty_content"
+    CONTENT_TOO_LONG = "content_too_long"
+    SCOPE_TOO_LONG = "scope_too_long"
+    STAMP_OUT_OF_RANGE = "stamp_out_of_range"
+    ENABLED_CONFLICT = "enabled_conflict"
+
+
+REASONS = {
+    Reason.NO_PROJECT: "project_id is NULL, so the prompt belongs to no scope",
+    Reason.EMPTY_CONTENT: "the prompt's text is empty; the new store wants at least one character",
+    Reason.CONTENT_TOO_LONG: f"the prompt's text is longer than {CONTENT_LIMIT:,} characters",
+    Reason.SCOPE_TOO_LONG: f"the scope's name is longer than {TEXT_LIMIT} characters",
+    Reason.STAMP_OUT_OF_RANGE: "a stamp is infinite or outside the years 1 to 9999",
+    Reason.ENABLED_CONFLICT: 'another enabled prompt of the project stands before it (scope_policy = "project")',
+}
+
+_SCOPE = re.compile(r"(?P<organization>[^/]+)/project-(?P<project>\d{1,10})(?:/(?P<slug>[a-z0-9-]+))?\Z")
+_UNKNOWN_SLUG = re.compile(r"type-(?P<number>0|-?[1-9]\d{0,9})\Z")
+_INT4 = range(-(2**31), 2**31)
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyScope:
+    """A scope taken apart. ``type`` is None under scope policy ``project``."""
+
+    organization: str
+    project: int
+    type: int | None
+
+
+def parse_scope(scope: str | None, *, with_type: bool) -> LegacyScope | None:
+    """The legacy place of a scope, or None for a scope that legacy has no place for."""
+    found = _SCOPE.match(scope or "")
+    if found is None or (found["slug"] is not None) != with_type:
+        return None
+    project = int(found["project"])
+    number = _type_number(found["slug"]) if with_type else None
+    if project not in _INT4 or (with_type and number is None):
+        return None
+    canonical = found["project"] == str(project)  # "project-007" is nobody's scope
+    return LegacyScope(found["organization"], project, number) if canonical else None
+
+
+def _type_number(slug: str) -> int | None:
+    if slug in BY_SLUG:
+        return BY_SLUG[slug].number
+    found = _UNKNOWN_SLUG.match(slug)
+    number = int(found["number"]) if found else None
+    return number if number in _INT4 and number not in BY_NUMBER else None

@@ -1,0 +1,402 @@
+"""Netflix Dispatch's prompts: how its tables are read as canonical columns, in SQL and in Python.
+
+Every tenant (organization) has its own schema with its own ``project`` and ``prompt`` tables and sequences. What
+Dispatch has no column for is kept in the sidecar, ``crossfade.sidecar`` in the same database.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    DateTime,
+    Delete,
+    ForeignKey,
+    FromClause,
+    Identity,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    and_,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+
+from adapters.postgres.part import REASON, Part
+from adapters.prompts.canonical import (
+    COLUMNS,
+    CONTENT_LIMIT,
+    LEGACY_TYPES,
+    NAMESPACE,
+    TEXT_LIMIT,
+    Reason,
+    legacy_type,
+    parse_scope,
+)
+from adapters.prompts.prompt import Prompt, PromptType
+
+CORE_SCHEMA = "dispatch_core"
+TENANT_PREFIX = "dispatch_organization_"
+IDENTIFIER_BYTES = 63  # PostgreSQL cuts longer names, so a long slug's schema is cut too
+
+sidecar_metadata = MetaData(schema="crossfade")
+sidecar = Table(
+    "sidecar",
+    sidecar_metadata,
+    Column("organization", Text, primary_key=True),
+    Column("legacy_id", Integer, primary_key=True, autoincrement=False),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("name", String(TEXT_LIMIT)),
+    Column("description", Text),
+    Column("type", String(50)),
+    Column("version", Integer),
+    CheckConstraint("char_length(name) BETWEEN 1 AND 255", name="sidecar_name_length"),
+    CheckConstraint("version > 0", name="sidecar_version_positive"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How legacy's rows are to be read; the mapping's settings."""
+
+    time_zone: str = "UTC"
+    scope_policy: str = "type"
+    keep: str = "undecided"
+
+    @property
+    def by_type(self) -> bool:
+        return self.scope_policy == "type"
+
+
+def tenant_schema(slug: str) -> str:
+    """The schema of an organization, cut to PostgreSQL's identifier length as the server cuts it."""
+    return (TENANT_PREFIX + slug).encode()[:IDENTIFIER_BYTES].decode(errors="ignore")
+
+
+def tenant_tables(slug: str, metadata: MetaData | None = None) -> tuple[Table, Table]:
+    """The ``project`` and ``prompt`` tables of a tenant: the columns that this migration touches."""
+    metadata = metadata or MetaData()
+    schema = tenant_schema(slug)
+    project = Table(
+        "project",
+        metadata,
+        Column("id", Integer, Identity(), primary_key=True),
+        Column("name", String),
+        Column("organization_id", Integer),
+        schema=schema,
+    )
+    prompt = Table(
+        "prompt",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("genai_type", Integer, nullable=False),
+        Column("genai_prompt", String, nullable=False),
+        Column("genai_system_message", String),
+        Column("enabled", Boolean, nullable=False),
+        Column("created_at", DateTime),
+        Column("updated_at", DateTime),
+        Column("project_id", Integer, ForeignKey(project.c.id, ondelete="CASCADE")),
+        UniqueConstraint(
+            "genai_type",
+            "project_id",
+            "enabled",
+            name="uq_prompt_type_project_enabled",
+            deferrable=True,
+            initially="DEFERRED",
+        ),
+        schema=schema,
+    )
+    return project, prompt
+
+
+# --- SQL reading -------------------------------------------------------------------------------------------------
+
+
+def derived_id(organization: str, legacy_id: ColumnElement[Any]) -> ColumnElement[uuid.UUID]:
+    """The UUIDv3 of ``<organization>/<id>``: md5 with the version and variant digits set (RFC 4122, 4.3)."""
+    name = literal(f"{NAMESPACE.bytes.decode()}{organization}/", literal_execute=True) + cast(legacy_id, Text)
+    digest = func.md5(name)
+    versioned = func.overlay(digest, _word("3"), _number(13), _number(1))
+    variant = func.translate(
+        func.substr(digest, _number(17), _number(1)), _word("0123456789abcdef"), _word("89ab89ab89ab89ab")
+    )
+    return cast(func.overlay(versioned, variant, _number(17), _number(1)), Uuid)
+
+
+def _word(text: str) -> ColumnElement[str]:
+    return literal(text, literal_execute=True)
+
+
+def _number(number: int) -> ColumnElement[int]:
+    return literal_column(str(number), Integer)
+
+
+def _by_type(
+    genai_type: ColumnElement[int], known: dict[int, str], other: ColumnElement[str]
+) -> ColumnElement[str]:
+    return case(*((genai_type == _number(n), _word(text)) for n, text in known.items()), else_=other)
+
+
+def scope_of(organization: str, rows: Any, reading: Reading) -> ColumnElement[str]:
+    """The scope of rows of the prompt table's shape; NULL without a project."""
+    project = _word(f"{organization}/project-") + cast(rows.project_id, Text)
+    if not reading.by_type:
+        return project
+    slugs = {known.number: known.slug for known in LEGACY_TYPES}
+    other = _word("type-") + cast(rows.genai_type, Text)
+    return project + _word("/") + _by_type(rows.genai_type, slugs, other)
+
+
+def _stamp(first: Any, second: Any, zone: str) -> ColumnElement[Any]:
+    """The first stamp, else the second, else the epoch, read in legacy's zone."""
+    epoch = literal_column("TIMESTAMPTZ '1970-01-01 00:00:00+00'", TIMESTAMP(timezone=True))
+    return func.coalesce(func.timezone(_word(zone), first), func.timezone(_word(zone), second), epoch)
+
+
+def _conflict(prompt: Table, reading: Reading) -> ColumnElement[bool]:
+    """Under policy ``project``: whether another enabled prompt of the project stands before this one."""
+    rival = prompt.alias("rival")
+
+    def age(row: Any) -> Any:
+        return tuple_(
+            func.coalesce(row.c.updated_at, row.c.created_at, literal_column("'-infinity'::timestamp")),
+            row.c.id,
+        )
+
+    before = {
+        "newest": age(rival) > age(prompt),
+        "oldest": age(rival) < age(prompt),
+        "undecided": rival.c.id != prompt.c.id,
+    }[reading.keep]
+    return and_(
+        prompt.c.enabled,
+        exists().where(rival.c.project_id == prompt.c.project_id, rival.c.enabled, before).correlate(prompt),
+    )
+
+
+def canonical_select(
+    organization: str, prompt: Table, reading: Reading, *, with_sidecar: bool = True
+) -> Select[Any]:
+    """The tenant's prompts as canonical columns and ``reason``. The one place where SQL reads Dispatch.
+
+    Without the sidecar it runs on a database that Crossfade has never touched.
+    """
+    columns = prompt.c
+    side: Any = sidecar.c if with_sidecar else _NoSidecar
+    scope = scope_of(organization, columns, reading)
+    names = {known.number: known.display for known in LEGACY_TYPES}
+    types = {known.number: known.type.value for known in LEGACY_TYPES}
+    unknown = _word("Unknown Type (") + cast(columns.genai_type, Text) + _word(")")
+    created = _stamp(columns.created_at, columns.updated_at, reading.time_zone)
+    updated = _stamp(columns.updated_at, columns.created_at, reading.time_zone)
+    whens: list[Any] = [
+        (columns.project_id.is_(None), _word(Reason.NO_PROJECT)),
+        (columns.genai_prompt == _word(""), _word(Reason.EMPTY_CONTENT)),
+        (func.char_length(columns.genai_prompt) > _number(CONTENT_LIMIT), _word(Reason.CONTENT_TOO_LONG)),
+        (func.char_length(scope) > _number(TEXT_LIMIT), _word(Reason.SCOPE_TOO_LONG)),
+        (or_(_unfit(created), _unfit(updated)), _word(Reason.STAMP_OUT_OF_RANGE)),
+    ]
+    if not reading.by_type:
+        whens.append((_conflict(prompt, reading), _word(Reason.ENABLED_CONFLICT)))
+    described = {
+        "id": func.coalesce(side.id, derived_id(organization, columns.id)),
+        "name": func.coalesce(cast(side.name, Text), _by_type(columns.genai_type, names, unknown)),
+        "description": cast(side.description, Text),
+        "content": cast(columns.genai_prompt, Text),
+        "system_message": cast(columns.genai_system_message, Text),
+        "type": func.coalesce(
+            cast(side.type, Text), _by_type(columns.genai_type, types, _word(PromptType.CUSTOM.value))
+        ),
+        "project_id": scope,
+        "organization_id": cast(_word(organization), Text),
+        "enabled": columns.enabled,
+        "version": func.coalesce(side.version, _number(1)),
+        "created_at": created,
+        "updated_at": updated,
+    }
+    chosen = [described[name].label(name) for name in COLUMNS]
+    chosen.append(cast(case(*whens, else_=null()), Text).label(REASON))
+    source: FromClause = (
+        prompt.outerjoin(sidecar, _beside(organization, columns.id)) if with_sidecar else prompt
+    )
+    return select(*chosen).select_from(source)
+
+
+class _NoSidecar:
+    """The sidecar's columns on a database that has none yet."""
+
+    id = type_coerce(literal_column("NULL::uuid"), Uuid)
+    name = description = type = type_coerce(literal_column("NULL::text"), Text)
+    version = type_coerce(literal_column("NULL::integer"), Integer)
+
+
+def _beside(organization: str, legacy_id: Any) -> ColumnElement[bool]:
+    return and_(sidecar.c.organization == _word(organization), sidecar.c.legacy_id == legacy_id)
+
+
+def _unfit(stamp: ColumnElement[Any]) -> ColumnElement[bool]:
+    first: ColumnElement[Any] = literal_column("TIMESTAMPTZ '0001-01-01 00:00:00+00'")
+    after: ColumnElement[Any] = literal_column("TIMESTAMPTZ '10000-01-01 00:00:00+00'")
+    return or_(stamp < first, stamp >= after)
+
+
+def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = True) -> Part:
+    """One tenant's prompt table, ready to be carried."""
+    _, prompt = tenant_tables(organization)
+
+    def where_local(keys: Sequence[str]) -> ColumnElement[bool]:
+        return prompt.c.id.in_([int(key) for key in keys])
+
+    def where_scope(scope: str) -> ColumnElement[bool] | None:
+        place = parse_scope(scope, with_type=reading.by_type)
+        if place is None or place.organization != organization:
+            return None
+        of_project = prompt.c.project_id == place.project
+        return of_project if place.type is None else and_(of_project, prompt.c.genai_type == place.type)
+
+    def noted(rows: FromClause) -> Select[Any]:
+        key = func.coalesce(sidecar.c.id, derived_id(organization, rows.c.id))
+        chosen: list[ColumnElement[Any]] = [
+            scope_of(organization, rows.c, reading).label("scope"),
+            cast(key, Text).label("key"),
+            cast(rows.c.id, Text).label("local"),
+        ]
+        return select(*chosen).select_from(rows.outerjoin(sidecar, _beside(organization, rows.c.id)))
+
+    def forget(rows: FromClause) -> Delete:
+        return delete(sidecar).where(_beside(organization, rows.c.id))
+
+    return Part(
+        name=organization,
+        table=prompt,
+        canonical=canonical_select(organization, prompt, reading, with_sidecar=with_sidecar),
+        order=prompt.c.id,
+        local=cast(prompt.c.id, Text),
+        where_local=where_local,
+        where_scope=where_scope,
+        noted=noted,
+        forget=forget,
+        whole_scopes=not reading.by_type,
+    )
+
+
+# --- Python reading ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyRow:
+    """A row of Dispatch's prompt table, as its own ORM holds it: stamps without a zone."""
+
+    id: int
+    genai_type: int
+    genai_prompt: str
+    genai_system_message: str | None
+    enabled: bool
+    created_at: datetime | None
+    updated_at: datetime | None
+    project_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarRow:
+    """What the sidecar says of a row; a None leaves the derived value in force."""
+
+    id: uuid.UUID
+    name: str | None = None
+    description: str | None = None
+    type: str | None = None
+    version: int | None = None
+
+
+def legacy_id(organization: str, number: int) -> uuid.UUID:
+    """The canonical id of a Dispatch row that has no sidecar entry."""
+    return uuid.uuid3(NAMESPACE, f"{organization}/{number}")
+
+
+def scope_name(organization: str, project: int, genai_type: int, reading: Reading) -> str:
+    """The scope of a project's prompts of a type: what ``find_enabled_by_project`` asks for."""
+    place = f"{organization}/project-{project}"
+    return f"{place}/{legacy_type(genai_type).slug}" if reading.by_type else place
+
+
+def read_row(
+    organization: str, row: LegacyRow, reading: Reading, side: SidecarRow | None = None
+) -> tuple[Prompt | None, str | None]:
+    """A Dispatch row as a Prompt, and why it cannot be carried over, if it cannot.
+
+    The same reading as the canonical SELECT (a property test holds them equal), but for ``enabled_conflict``,
+    which is not a matter of one row. The prompt is None only where its stamps do not fit Python's datetime.
+    """
+    known = legacy_type(row.genai_type)
+    side = side or SidecarRow(legacy_id(organization, row.id))
+    scope = (
+        None if row.project_id is None else scope_name(organization, row.project_id, row.genai_type, reading)
+    )
+    try:
+        created = _zoned(row.created_at or row.updated_at, reading.time_zone)
+        updated = _zoned(row.updated_at or row.created_at, reading.time_zone)
+    except OverflowError:
+        return None, _reason(row, scope) or Reason.STAMP_OUT_OF_RANGE
+    prompt = Prompt(
+        id=side.id,
+        name=known.display if side.name is None else side.name,
+        description=side.description,
+        content=row.genai_prompt,
+        system_message=row.genai_system_message,
+        type=known.type if side.type is None else PromptType(side.type),
+        project_id=scope,
+        organization_id=organization,
+        enabled=row.enabled,
+        version=1 if side.version is None else side.version,
+        created_at=created,
+        updated_at=updated,
+    )
+    return prompt, _reason(row, scope)
+
+
+def _reason(row: LegacyRow, scope: str | None) -> str | None:
+    if scope is None:
+        return Reason.NO_PROJECT
+    if row.genai_prompt == "":
+        return Reason.EMPTY_CONTENT
+    if len(row.genai_prompt) > CONTENT_LIMIT:
+        return Reason.CONTENT_TOO_LONG
+    return Reason.SCOPE_TOO_LONG if len(scope) > TEXT_LIMIT else None
+
+
+def _zoned(stamp: datetime | None, zone: str) -> datetime:
+    """The stamp as an instant, read as PostgreSQL reads it.
+
+    In a gap (clocks forward) PostgreSQL takes the offset before it, in a fold (clocks back) the one after it
+    (``DetermineTimeZoneOffset`` in its datetime.c): both are the smaller of the two offsets.
+    """
+    if stamp is None:
+        return datetime.fromtimestamp(0, UTC)
+    place = ZoneInfo(zone)
+    offsets = (stamp.replace(tzinfo=place, fold=fold).utcoffset() for fold in (0, 1))
+    return (stamp - min(offset or timedelta() for offset in offsets)).replace(tzinfo=UTC)

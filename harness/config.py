@@ -1,0 +1,248 @@
+"""Settings: ``crossfade.toml`` overlaid by the environment.
+
+Unknown keys are errors. Every setting's meaning stands beside it here; docs/configuration.md is generated from
+these descriptions, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from harness.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid")
+DEFAULT_FILE = "crossfade.toml"
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class LegacySettings:
+    url: str = Field(
+        "", repr=False, description="Where Dispatch's database is. Better given as CROSSFADE_LEGACY_URL."
+    )
+    time_zone: str = Field(
+        "UTC",
+        description="The zone that legacy's zone-less stamps were written in (its database sessions' TimeZone).",
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class NewSettings:
+    url: str = Field(
+        "", repr=False, description="Where Prompt Manager's database is. Better given as CROSSFADE_NEW_URL."
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class PoolSettings:
+    max_connections: int = Field(
+        20, ge=1, le=1000, description="Connections to one store from one process, at most."
+    )
+    idle_seconds: float = Field(30.0, gt=0, description="An idle connection is closed after so long.")
+    connect_seconds: float = Field(
+        2.0, gt=0, description="How long a caller waits for a connection, at most."
+    )
+    statement_seconds: float = Field(
+        30.0, gt=0, description="A statement of a served or shadowed operation is cancelled after so long."
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class MigrationSettings:
+    scope_policy: Literal["type", "project"] = Field(
+        "type", description="What one new project_id stands for: a type within a project, or a whole project."
+    )
+    keep: Literal["undecided", "newest", "oldest"] = Field(
+        "undecided",
+        description='Under scope_policy "project": which of several enabled prompts is carried over. '
+        "Undecided ones are quarantined.",
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class ShadowSettings:
+    queue: int = Field(
+        1000, ge=1, description="Comparisons that may wait; beyond it they are dropped and counted."
+    )
+    workers: int = Field(2, ge=1, le=64, description="Threads that ask the shadow store.")
+    timeout_seconds: float = Field(
+        2.0, gt=0, description="A shadow answer later than this is dropped and counted."
+    )
+    breaker_failures: int = Field(5, ge=1, description="Failures in a row that open the breaker.")
+    breaker_seconds: float = Field(
+        5.0, gt=0, description="How long an open breaker waits before it tries once more."
+    )
+    second_looks: int = Field(
+        5, ge=1, description="How often an unequal pair is looked at again before it is given up."
+    )
+    look_seconds: float = Field(0.25, gt=0, description="Pause between two looks at an unequal pair.")
+    fallback: bool = Field(
+        True, description="A read that the served store fails is answered by the other one, and counted."
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class RuleSettings:
+    field: str = Field(description="The field the rule is about; items of lists count by their field's name.")
+    action: Literal["ignore", "tolerance", "unordered"] = Field(
+        description="What the rule does with a difference there."
+    )
+    reason: str = Field(
+        min_length=1, description="Why the difference does not matter; shown in every report."
+    )
+    tolerance: float = Field(
+        0.0, ge=0, description='For action "tolerance": the greatest difference, in seconds for stamps.'
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class CompareSettings:
+    rules: tuple[RuleSettings, ...] = Field((), description="Declared differences, each with its reason.")
+    samples: int = Field(
+        200, ge=0, description="Confirmed mismatches kept as samples in the ledger, at most."
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class BackfillSettings:
+    chunk_rows: int = Field(5000, ge=1, le=1_000_000, description="Rows copied and checkpointed at once.")
+    rows_per_second: float = Field(0.0, ge=0, description="The greatest rate, 0 for none.")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class CatchupSettings:
+    batch_notes: int = Field(
+        1000, ge=1, le=50_000, description="Dirty notes carried over in one transaction, at most."
+    )
+    poll_seconds: float = Field(0.05, gt=0, description="Pause of --follow when the queue is empty.")
+    retry_seconds: float = Field(
+        5.0, gt=0, description="A scope that could not be carried over is left alone for so long."
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class VerifySettings:
+    patience_seconds: float = Field(
+        10.0, ge=0, description="How long the second look waits for differing rows to be carried over."
+    )
+    examples: int = Field(20, ge=0, description="Differing rows shown with their fields, at most.")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class GateSettings:
+    max_mismatch_rate: float = Field(
+        0.001, ge=0, le=1, description="Confirmed mismatches per settled comparison, at most."
+    )
+    min_comparisons: int = Field(
+        1000, ge=1, description="Fewer settled comparisons than this are inconclusive."
+    )
+    max_lag_seconds: float = Field(5.0, gt=0, description="Oldest dirty note's age, at most.")
+    max_slowdown: float = Field(
+        1.5, gt=0, description="New's 99th percentile over legacy's, per operation, at most."
+    )
+    max_error_rate: float = Field(
+        0.001, ge=0, le=1, description="Failed operations of new beyond legacy's share, at most."
+    )
+    verify_hours: float = Field(24.0, gt=0, description="A verification older than this is inconclusive.")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Settings:
+    legacy: LegacySettings = LegacySettings()
+    new: NewSettings = NewSettings()
+    pool: PoolSettings = PoolSettings()
+    migration: MigrationSettings = MigrationSettings()
+    shadow: ShadowSettings = ShadowSettings()
+    compare: CompareSettings = CompareSettings()
+    backfill: BackfillSettings = BackfillSettings()
+    catchup: CatchupSettings = CatchupSettings()
+    verify: VerifySettings = VerifySettings()
+    gates: GateSettings = GateSettings()
+
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change with any setting but the two addresses."""
+        plain = TypeAdapter(Settings).dump_python(self, mode="json")
+        plain["legacy"].pop("url")
+        plain["new"].pop("url")
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Settings from a file and the environment; the environment wins.
+
+    ``path`` None means ``crossfade.toml`` in the working directory if there is one. Raises ConfigError naming the
+    file and the key for a file that is missing, is no TOML, or holds an unknown key or an unfit value.
+    """
+    document = _read(path)
+    for section, url in (("legacy", _legacy_url(environment)), ("new", _new_url(environment))):
+        if url and isinstance(document.setdefault(section, {}), dict):
+            document[section]["url"] = url
+    try:
+        return TypeAdapter(Settings).validate_python(document)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None  # the error's input may hold a password
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    chosen = path or Path(DEFAULT_FILE)
+    if path is None and not chosen.exists():
+        return {}
+    try:
+        return tomllib.loads(chosen.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the settings in {chosen}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{chosen} is not valid TOML: {error}") from error
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        unknown = problem["type"] in {"unexpected_keyword_argument", "extra_forbidden"}
+        lines.append(f"unknown setting {key}" if unknown else f"{key}: {problem['msg']}")
+    return f"{path or DEFAULT_FILE}: " + "; ".join(lines) + ". See docs/configuration.md"
+
+
+def _legacy_url(environment: Mapping[str, str]) -> str:
+    """CROSSFADE_LEGACY_URL, else built from Dispatch's own variables."""
+    if url := environment.get("CROSSFADE_LEGACY_URL"):
+        return url
+    if not (host := environment.get("DATABASE_HOSTNAME")):
+        return ""
+    user, _, password = environment.get("DATABASE_CREDENTIALS", "").partition(":")
+    return _url(
+        user,
+        password,
+        host,
+        environment.get("DATABASE_PORT", "5432"),
+        environment.get("DATABASE_NAME", "dispatch"),
+    )
+
+
+def _new_url(environment: Mapping[str, str]) -> str:
+    """CROSSFADE_NEW_URL, else built from Prompt Manager's own variables."""
+    if url := environment.get("CROSSFADE_NEW_URL"):
+        return url
+    if not (host := environment.get("POSTGRES_HOST")):
+        return ""
+    return _url(
+        environment.get("POSTGRES_USER", "postgres"),
+        environment.get("POSTGRES_PASSWORD", ""),
+        host,
+        environment.get("POSTGRES_PORT", "5432"),
+        environment.get("POSTGRES_DB", "postgres"),
+    )
+
+
+def _url(user: str, password: str, host: str, port: str, database: str) -> str:
+    account = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    return f"postgresql://{account}{'@' if account else ''}{host}:{port}/{quote(database, safe='')}"

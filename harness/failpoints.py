@@ -1,0 +1,71 @@
+"""Named points at which a test lets the process die, between two steps that are each durable.
+
+``CROSSFADE_FAILPOINTS="backfill.before_commit=kill@3,catchup.applied=raise"`` kills the process with SIGKILL at
+the third passage of the first point, and raises at the first passage of the second. Unset (as in production), a
+passage costs one look-up in an empty dictionary.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+NAMES = frozenset(
+    {
+        "backfill.before_commit",  # a chunk is applied, nothing of it is durable
+        "backfill.after_commit",  # a chunk and its checkpoint are durable, the next has not begun
+        "catchup.before_apply",  # notes and rows are read, nothing is applied
+        "catchup.before_commit",  # rows are applied, not durable
+        "catchup.after_commit",  # rows are durable, their notes not yet deleted
+        "catchup.after_forget",  # notes are deleted
+        "prepare.legacy_upgraded",  # legacy's schema is prepared, new's is not
+        "prepare.capture_attached",  # triggers are in place, the phase has not moved
+    }
+)
+
+
+class FailpointRaised(Exception):
+    """Raised by a point armed with ``raise``; never by a point that is not armed."""
+
+
+class _Armed:
+    __slots__ = ("action", "passages_left")
+
+    def __init__(self, action: str, passages_left: int) -> None:
+        self.action, self.passages_left = action, passages_left
+
+
+def _parse(text: str) -> dict[str, _Armed]:
+    armed: dict[str, _Armed] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, _, action = part.partition("=")
+        action, _, nth = action.partition("@")
+        if name not in NAMES or action not in {"kill", "raise"} or not (nth or "1").isdigit():
+            raise ValueError(
+                f"CROSSFADE_FAILPOINTS: {part!r} is not NAME=kill|raise[@N]; names: {sorted(NAMES)}"
+            )
+        armed[name] = _Armed(action, int(nth or 1))
+    return armed
+
+
+_armed = _parse(os.environ.get("CROSSFADE_FAILPOINTS", ""))
+
+
+def arm(text: str) -> None:
+    """Replace what is armed in this process; an empty text disarms all."""
+    _armed.clear()
+    _armed.update(_parse(text))
+
+
+def passing(name: str) -> None:
+    """Die or raise here if the point is armed and this is the passage asked for."""
+    point = _armed.get(name)
+    if point is None:
+        return
+    point.passages_left -= 1
+    if point.passages_left > 0:
+        return
+    if point.action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    del _armed[name]
+    raise FailpointRaised(name)

@@ -1,0 +1,106 @@
+"""What a process counts about its operations: mergeable, and small enough to keep in the ledger by the minute."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from harness.routing import Store
+from harness.sketch import Sketch
+
+
+class Role(StrEnum):
+    SERVED = "served"  # the caller got this answer
+    SHADOWED = "shadowed"  # the answer it was compared with
+
+
+class Result(StrEnum):
+    MATCHED = "matched"
+    IGNORED = "ignored"  # unequal, but only under declared rules; counted apart from matched
+    MISMATCHED = "mismatched"  # confirmed: unequal at every look, with nothing under way
+    TRANSIENT = "transient"  # unequal at first, equal at a later look
+    NOT_COMPARED = "not_compared"  # a comparison was not made, or could not be settled
+
+
+class Drop(StrEnum):
+    """Why a comparison was not made. Each also counts once as ``Result.NOT_COMPARED``."""
+
+    QUEUE_FULL = "queue_full"
+    TIMEOUT = "timeout"
+    BREAKER_OPEN = "breaker_open"
+    STORE_FAILED = "store_failed"  # one of the two stores was unavailable
+    UNSETTLED = "unsettled"  # unequal, but the scope never stood still for a second look
+    HELD = "held"  # touches quarantine or records that one store cannot hold
+    UNDER_WAY = "under_way"  # read from its authority, because a write of this process is still on its way
+    STOPPED = "stopped"  # the process ended before it
+
+
+OperationKey = tuple[str, Store, Role]
+
+
+class Statistics:
+    """Counts and latencies by operation. Written by one thread; ``merge`` adds another's."""
+
+    def __init__(self) -> None:
+        self.latencies: dict[OperationKey, Sketch] = defaultdict(Sketch)
+        self.errors: Counter[OperationKey] = Counter()  # StoreUnavailable and unknown errors, no refusals
+        self.comparisons: Counter[tuple[str, Result]] = Counter()
+        self.fields: Counter[tuple[str, str]] = Counter()  # (operation, field) of confirmed mismatches
+        self.drops: Counter[Drop] = Counter()
+        self.fallbacks: Counter[str] = Counter()  # reads that the other store answered, by operation
+
+    def merge(self, other: Statistics) -> None:
+        for key, sketch in other.latencies.items():
+            self.latencies[key].merge(sketch)
+        self.errors.update(other.errors)
+        self.comparisons.update(other.comparisons)
+        self.fields.update(other.fields)
+        self.drops.update(other.drops)
+        self.fallbacks.update(other.fallbacks)
+
+    def latency(self, store: Store, role: Role | None = None, operation: str | None = None) -> Sketch:
+        """All latencies of a store, of one role and one operation if asked, as one sketch."""
+        whole = Sketch()
+        for (name, of_store, of_role), sketch in self.latencies.items():
+            if of_store is store and role in (None, of_role) and operation in (None, name):
+                whole.merge(sketch)
+        return whole
+
+    def results(self, operation: str | None = None) -> Counter[Result]:
+        """Comparisons by result, of one operation or of all."""
+        counted: Counter[Result] = Counter()
+        for (name, result), n in self.comparisons.items():
+            if operation in (None, name):
+                counted[result] += n
+        return counted
+
+    @property
+    def operations(self) -> list[str]:
+        return sorted({name for name, _, _ in self.latencies} | {name for name, _ in self.comparisons})
+
+    def dump(self) -> dict[str, Any]:
+        """A JSON object that ``load`` reads."""
+        return {
+            "latencies": [[*key, sketch.dump()] for key, sketch in self.latencies.items()],
+            "errors": [[*key, n] for key, n in self.errors.items()],
+            "comparisons": [[*key, n] for key, n in self.comparisons.items()],
+            "fields": [[*key, n] for key, n in self.fields.items()],
+            "drops": [[reason, n] for reason, n in self.drops.items()],
+            "fallbacks": [[name, n] for name, n in self.fallbacks.items()],
+        }
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> Statistics:
+        found = cls()
+        for name, store, role, sketch in dumped["latencies"]:
+            found.latencies[name, Store(store), Role(role)] = Sketch.load(sketch)
+        for name, store, role, n in dumped["errors"]:
+            found.errors[name, Store(store), Role(role)] = n
+        for name, result, n in dumped["comparisons"]:
+            found.comparisons[name, Result(result)] = n
+        found.fields.update({(name, field): n for name, field, n in dumped["fields"]})
+        found.drops.update({Drop(reason): n for reason, n in dumped["drops"]})
+        found.fallbacks.update(dict(dumped["fallbacks"]))
+        return found
