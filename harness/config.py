@@ -26,10 +26,10 @@ DEFAULT_FILE = "crossfade.toml"
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class LegacySettings:
     url: str = Field(
-        "", repr=False, description="Where Dispatch's database is. Better given as CROSSFADE_LEGACY_URL."
+        default="", repr=False, description="Where Dispatch's database is. Better given as CROSSFADE_LEGACY_URL."
     )
     time_zone: str = Field(
-        "UTC",
+        default="UTC",
         description="The zone that legacy's zone-less stamps were written in (its database sessions' TimeZone).",
     )
 
@@ -37,31 +37,29 @@ class LegacySettings:
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class NewSettings:
     url: str = Field(
-        "", repr=False, description="Where Prompt Manager's database is. Better given as CROSSFADE_NEW_URL."
+        default="", repr=False, description="Where Prompt Manager's database is. Better given as CROSSFADE_NEW_URL."
     )
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class PoolSettings:
     max_connections: int = Field(
-        20, ge=1, le=1000, description="Connections to one store from one process, at most."
+        default=20, ge=1, le=1000, description="Connections to one store from one process, at most."
     )
-    idle_seconds: float = Field(30.0, gt=0, description="An idle connection is closed after so long.")
-    connect_seconds: float = Field(
-        2.0, gt=0, description="How long a caller waits for a connection, at most."
-    )
+    idle_seconds: float = Field(default=30.0, gt=0, description="An idle connection is closed after so long.")
+    connect_seconds: float = Field(default=2.0, gt=0, description="How long a caller waits for a connection, at most.")
     statement_seconds: float = Field(
-        30.0, gt=0, description="A statement of a served or shadowed operation is cancelled after so long."
+        default=30.0, gt=0, description="A statement of a served or shadowed operation is cancelled after so long."
     )
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class MigrationSettings:
     scope_policy: Literal["type", "project"] = Field(
-        "type", description="What one new project_id stands for: a type within a project, or a whole project."
+        default="type", description="What one new project_id stands for: a type within a project, or a whole project."
     )
     keep: Literal["undecided", "newest", "oldest"] = Field(
-        "undecided",
+        default="undecided",
         description='Under scope_policy "project": which of several enabled prompts is carried over. '
         "Undecided ones are quarantined.",
     )
@@ -70,22 +68,22 @@ class MigrationSettings:
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class ShadowSettings:
     queue: int = Field(
-        1000, ge=1, description="Comparisons that may wait; beyond it they are dropped and counted."
+        default=1000, ge=1, description="Comparisons that may wait; beyond it they are dropped and counted."
     )
-    workers: int = Field(2, ge=1, le=64, description="Threads that ask the shadow store.")
+    workers: int = Field(default=2, ge=1, le=64, description="Threads that ask the shadow store.")
     timeout_seconds: float = Field(
-        2.0, gt=0, description="A shadow answer later than this is dropped and counted."
+        default=2.0, gt=0, description="A shadow answer later than this is dropped and counted."
     )
-    breaker_failures: int = Field(5, ge=1, description="Failures in a row that open the breaker.")
+    breaker_failures: int = Field(default=5, ge=1, description="Failures in a row that open the breaker.")
     breaker_seconds: float = Field(
-        5.0, gt=0, description="How long an open breaker waits before it tries once more."
+        default=5.0, gt=0, description="How long an open breaker waits before it tries once more."
     )
     second_looks: int = Field(
-        5, ge=1, description="How often an unequal pair is looked at again before it is given up."
+        default=5, ge=1, description="How often an unequal pair is looked at again before it is given up."
     )
-    look_seconds: float = Field(0.25, gt=0, description="Pause between two looks at an unequal pair.")
+    look_seconds: float = Field(default=0.25, gt=0, description="Pause between two looks at an unequal pair.")
     fallback: bool = Field(
-        True, description="A read that the served store fails is answered by the other one, and counted."
+        default=True, description="A read that the served store fails is answered by the other one, and counted."
     )
 
 
@@ -95,63 +93,59 @@ class RuleSettings:
     action: Literal["ignore", "tolerance", "unordered"] = Field(
         description="What the rule does with a difference there."
     )
-    reason: str = Field(
-        min_length=1, description="Why the difference does not matter; shown in every report."
-    )
+    reason: str = Field(min_length=1, description="Why the difference does not matter; shown in every report.")
     tolerance: float = Field(
-        0.0, ge=0, description='For action "tolerance": the greatest difference, in seconds for stamps.'
+        default=0.0, ge=0, description='For action "tolerance": the greatest difference, in seconds for stamps.'
     )
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class CompareSettings:
-    rules: tuple[RuleSettings, ...] = Field((), description="Declared differences, each with its reason.")
-    samples: int = Field(
-        200, ge=0, description="Confirmed mismatches kept as samples in the ledger, at most."
-    )
+    rules: tuple[RuleSettings, ...] = Field(default=(), description="Declared differences, each with its reason.")
+    samples: int = Field(default=200, ge=0, description="Confirmed mismatches kept as samples in the ledger, at most.")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class BackfillSettings:
-    chunk_rows: int = Field(5000, ge=1, le=1_000_000, description="Rows copied and checkpointed at once.")
-    rows_per_second: float = Field(0.0, ge=0, description="The greatest rate, 0 for none.")
+    chunk_rows: int = Field(default=5000, ge=1, le=1_000_000, description="Rows copied and checkpointed at once.")
+    rows_per_second: float = Field(default=0.0, ge=0, description="The greatest rate, 0 for none.")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class CatchupSettings:
     batch_notes: int = Field(
-        1000, ge=1, le=50_000, description="Dirty notes carried over in one transaction, at most."
+        default=1000, ge=1, le=50_000, description="Dirty notes carried over in one transaction, at most."
     )
-    poll_seconds: float = Field(0.05, gt=0, description="Pause of --follow when the queue is empty.")
+    poll_seconds: float = Field(default=0.05, gt=0, description="Pause of --follow when the queue is empty.")
     retry_seconds: float = Field(
-        5.0, gt=0, description="A scope that could not be carried over is left alone for so long."
+        default=5.0, gt=0, description="A scope that could not be carried over is left alone for so long."
     )
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class VerifySettings:
     patience_seconds: float = Field(
-        10.0, ge=0, description="How long the second look waits for differing rows to be carried over."
+        default=10.0, ge=0, description="How long the second look waits for differing rows to be carried over."
     )
-    examples: int = Field(20, ge=0, description="Differing rows shown with their fields, at most.")
+    examples: int = Field(default=20, ge=0, description="Differing rows shown with their fields, at most.")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class GateSettings:
     max_mismatch_rate: float = Field(
-        0.001, ge=0, le=1, description="Confirmed mismatches per settled comparison, at most."
+        default=0.001, ge=0, le=1, description="Confirmed mismatches per settled comparison, at most."
     )
     min_comparisons: int = Field(
-        1000, ge=1, description="Fewer settled comparisons than this are inconclusive."
+        default=1000, ge=1, description="Fewer settled comparisons than this are inconclusive."
     )
-    max_lag_seconds: float = Field(5.0, gt=0, description="Oldest dirty note's age, at most.")
+    max_lag_seconds: float = Field(default=5.0, gt=0, description="Oldest dirty note's age, at most.")
     max_slowdown: float = Field(
-        1.5, gt=0, description="New's 99th percentile over legacy's, per operation, at most."
+        default=1.5, gt=0, description="New's 99th percentile over legacy's, per operation, at most."
     )
     max_error_rate: float = Field(
-        0.001, ge=0, le=1, description="Failed operations of new beyond legacy's share, at most."
+        default=0.001, ge=0, le=1, description="Failed operations of new beyond legacy's share, at most."
     )
-    verify_hours: float = Field(24.0, gt=0, description="A verification older than this is inconclusive.")
+    verify_hours: float = Field(default=24.0, gt=0, description="A verification older than this is inconclusive.")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

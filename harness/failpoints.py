@@ -41,9 +41,7 @@ def _parse(text: str) -> dict[str, _Armed]:
         name, _, action = part.partition("=")
         action, _, nth = action.partition("@")
         if name not in NAMES or action not in {"kill", "raise"} or not (nth or "1").isdigit():
-            raise ValueError(
-                f"CROSSFADE_FAILPOINTS: {part!r} is not NAME=kill|raise[@N]; names: {sorted(NAMES)}"
-            )
+            raise ValueError(f"CROSSFADE_FAILPOINTS: {part!r} is not NAME=kill|raise[@N]; names: {sorted(NAMES)}")
         armed[name] = _Armed(action, int(nth or 1))
     return armed
 

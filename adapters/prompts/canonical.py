@@ -55,9 +55,7 @@ BY_SLUG = {known.slug: known for known in LEGACY_TYPES}
 
 def legacy_type(number: int) -> LegacyType:
     """The known type of that number, or the stand-in that Dispatch displays for an unknown one."""
-    return BY_NUMBER.get(number) or LegacyType(
-        number, f"Unknown Type ({number})", f"type-{number}", PromptType.CUSTOM
-    )
+    return BY_NUMBER.get(number) or LegacyType(number, f"Unknown Type ({number})", f"type-{number}", PromptType.CUSTOM)
 
 
 class Reason:

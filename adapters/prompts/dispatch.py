@@ -156,9 +156,7 @@ def _number(number: int) -> ColumnElement[int]:
     return literal_column(str(number), Integer)
 
 
-def _by_type(
-    genai_type: ColumnElement[int], known: dict[int, str], other: ColumnElement[str]
-) -> ColumnElement[str]:
+def _by_type(genai_type: ColumnElement[int], known: dict[int, str], other: ColumnElement[str]) -> ColumnElement[str]:
     return case(*((genai_type == _number(n), _word(text)) for n, text in known.items()), else_=other)
 
 
@@ -199,9 +197,7 @@ def _conflict(prompt: Table, reading: Reading) -> ColumnElement[bool]:
     )
 
 
-def canonical_select(
-    organization: str, prompt: Table, reading: Reading, *, with_sidecar: bool = True
-) -> Select[Any]:
+def canonical_select(organization: str, prompt: Table, reading: Reading, *, with_sidecar: bool = True) -> Select[Any]:
     """The tenant's prompts as canonical columns and ``reason``. The one place where SQL reads Dispatch.
 
     Without the sidecar it runs on a database that Crossfade has never touched.
@@ -241,9 +237,7 @@ def canonical_select(
     }
     chosen = [described[name].label(name) for name in COLUMNS]
     chosen.append(cast(case(*whens, else_=null()), Text).label(REASON))
-    source: FromClause = (
-        prompt.outerjoin(sidecar, _beside(organization, columns.id)) if with_sidecar else prompt
-    )
+    source: FromClause = prompt.outerjoin(sidecar, _beside(organization, columns.id)) if with_sidecar else prompt
     return select(*chosen).select_from(source)
 
 
@@ -354,9 +348,7 @@ def read_row(
     """
     known = legacy_type(row.genai_type)
     side = side or SidecarRow(legacy_id(organization, row.id))
-    scope = (
-        None if row.project_id is None else scope_name(organization, row.project_id, row.genai_type, reading)
-    )
+    scope = None if row.project_id is None else scope_name(organization, row.project_id, row.genai_type, reading)
     try:
         created = _zoned(row.created_at or row.updated_at, reading.time_zone)
         updated = _zoned(row.updated_at or row.created_at, reading.time_zone)

@@ -50,9 +50,7 @@ prompts = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("system_message", Text),
     CheckConstraint("char_length(name) >= 1 AND char_length(name) <= 255", name="prompts_name_length"),
-    CheckConstraint(
-        "char_length(content) >= 1 AND char_length(content) <= 10000", name="prompts_content_length"
-    ),
+    CheckConstraint("char_length(content) >= 1 AND char_length(content) <= 10000", name="prompts_content_length"),
     CheckConstraint(
         "type IN ({})".format(", ".join(f"'{known.value}'" for known in PromptType)),
         name="prompts_type_valid",
@@ -65,9 +63,7 @@ Index("idx_prompts_organization_id", prompts.c.organization_id)
 Index("idx_prompts_type", prompts.c.type)
 Index("idx_prompts_enabled", prompts.c.enabled)
 Index("idx_prompts_created_at", prompts.c.created_at.desc())
-Index(
-    "idx_prompts_project_enabled", prompts.c.project_id, prompts.c.enabled, postgresql_where=prompts.c.enabled
-)
+Index("idx_prompts_project_enabled", prompts.c.project_id, prompts.c.enabled, postgresql_where=prompts.c.enabled)
 Index(
     "idx_prompts_project_enabled_unique",
     prompts.c.project_id,
@@ -104,9 +100,7 @@ def whole_part() -> Part:
 
     def noted(rows: FromClause) -> Select[Any]:
         key = cast(rows.c.id, Text)
-        return select(rows.c.project_id.label("scope"), key.label("key"), key.label("local")).select_from(
-            rows
-        )
+        return select(rows.c.project_id.label("scope"), key.label("key"), key.label("local")).select_from(rows)
 
     return Part(
         name="",
