@@ -4,7 +4,8 @@ CrossfadeError                  exit 1   anything unexpected that is ours
 ├── ConfigError                 exit 2   settings or arguments are wrong
 ├── MismatchFound               exit 3   a comparison ended with differences, or could not be settled
 ├── Refused                     exit 4   a gate, a phase or a rule does not allow the act
-│   └── IllegalPhase            exit 4   the migration's phase has no such edge
+│   ├── IllegalPhase            exit 4   the migration's phase has no such edge
+│   └── NotPrepared             exit 4   there is no ledger yet
 ├── StoreUnavailable            exit 5   a store cannot be reached, or is not what was expected
 │   └── StoreTimeout            exit 5   a store did not answer in time
 ├── CommandLocked               exit 6   another command holds the lock
@@ -40,6 +41,10 @@ class Refused(CrossfadeError):
 
 
 class IllegalPhase(Refused):
+    pass
+
+
+class NotPrepared(Refused):
     pass
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Protocol
 
 from harness.records import FieldDifference, MismatchSample
 from harness.routing import RouteView, Store
+from harness.statistics import Role, Statistics
 
 Clock = Callable[[], float]  # monotonic seconds
 
@@ -22,10 +23,11 @@ class RouteSource(Protocol):
 class Carrier(Protocol):
     """Carries what changed in the store with authority over to the other one."""
 
-    def carry(self, scopes: Collection[str | None]) -> None:
-        """Carry over all that is noted for the scopes now; None stands for records without a scope.
+    def carry(self, scopes: Collection[str], keys: Collection[Hashable]) -> None:
+        """Carry over all that is noted now for the scopes, and for the keys whatever scope they are noted under.
 
-        Returns when nothing noted before the call is left for them. Raises CrossfadeError when it cannot.
+        Returns when nothing noted before the call is left for them. Raises CrossfadeError when it cannot; then
+        some of them may have been carried over, which ``is_settled`` tells.
         """
         ...
 
@@ -35,22 +37,14 @@ class Carrier(Protocol):
 
 
 class Publisher(Protocol):
-    """Where metrics go. Called off the caller's path; must not raise. Labels come from closed sets."""
+    """Where metrics go. Called off the caller's path, in batches; must not block. Labels come from closed sets."""
 
-    def operation(self, operation: str, store: Store, role: str, seconds: float, failed: bool) -> None:
-        """One call of one store; ``role`` is "served" or "shadowed"."""
+    def calls(self, operation: str, store: Store, role: Role, seconds: Sequence[float], failed: bool) -> None:
+        """Calls of one store, each with its duration. ``failed`` ones were unavailable or raised no refusal of ours."""
         ...
 
-    def comparison(self, operation: str, result: str) -> None:
-        """One pair of answers; ``result`` is a value of ``statistics.Result``."""
-        ...
-
-    def mismatch(self, operation: str, field: str) -> None:
-        """One field of a confirmed mismatch."""
-        ...
-
-    def dropped(self, reason: str) -> None:
-        """One comparison that was not made; ``reason`` is a value of ``statistics.Drop``."""
+    def counts(self, increment: Statistics) -> None:
+        """What was counted since the last call; its latencies and errors are those given to ``calls``."""
         ...
 
     def route(self, view: RouteView) -> None:

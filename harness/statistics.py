@@ -37,11 +37,28 @@ class Drop(StrEnum):
     STOPPED = "stopped"  # the process ended before it
 
 
+class Failure(StrEnum):
+    """A part of the harness that failed. No caller notices, so it is counted here."""
+
+    ROUTE = "route"  # the route could not be read; the last known one stays
+    CARRY = "carry"  # writes could not be carried over; they are tried again
+    COMPARE = "compare"  # two answers could not be told apart field by field
+    PUBLISH = "publish"  # metrics were refused by the publisher
+    SAMPLE = "sample"  # a mismatch's sample could not be kept
+    ROLL_UP = "roll_up"  # statistics could not be handed on; they are kept and tried again
+    WORKER = "worker"  # a comparison ended in an error of ours
+
+
 OperationKey = tuple[str, Store, Role]
 
 
 class Statistics:
-    """Counts and latencies by operation. Written by one thread; ``merge`` adds another's."""
+    """Counts and latencies by operation. Written by one thread; ``merge`` adds another's.
+
+    A latency stands for each call of a store: answered, refused or failed. An operation that fell back has two
+    served calls, so the operations that callers asked for are the served calls less the fallbacks, and the
+    unrecorded ones on top.
+    """
 
     def __init__(self) -> None:
         self.latencies: dict[OperationKey, Sketch] = defaultdict(Sketch)
@@ -50,6 +67,8 @@ class Statistics:
         self.fields: Counter[tuple[str, str]] = Counter()  # (operation, field) of confirmed mismatches
         self.drops: Counter[Drop] = Counter()
         self.fallbacks: Counter[str] = Counter()  # reads that the other store answered, by operation
+        self.unrecorded: Counter[str] = Counter()  # calls whose latency was lost because a buffer was full
+        self.failures: Counter[Failure] = Counter()
 
     def merge(self, other: Statistics) -> None:
         for key, sketch in other.latencies.items():
@@ -59,6 +78,14 @@ class Statistics:
         self.fields.update(other.fields)
         self.drops.update(other.drops)
         self.fallbacks.update(other.fallbacks)
+        self.unrecorded.update(other.unrecorded)
+        self.failures.update(other.failures)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all was counted."""
+        counted = (self.latencies, self.comparisons, self.drops, self.fallbacks, self.unrecorded, self.failures)
+        return not any(counted)
 
     def latency(self, store: Store, role: Role | None = None, operation: str | None = None) -> Sketch:
         """All latencies of a store, of one role and one operation if asked, as one sketch."""
@@ -89,6 +116,8 @@ class Statistics:
             "fields": [[*key, n] for key, n in self.fields.items()],
             "drops": [[reason, n] for reason, n in self.drops.items()],
             "fallbacks": [[name, n] for name, n in self.fallbacks.items()],
+            "unrecorded": [[name, n] for name, n in self.unrecorded.items()],
+            "failures": [[part, n] for part, n in self.failures.items()],
         }
 
     @classmethod
@@ -103,4 +132,6 @@ class Statistics:
         found.fields.update({(name, field): n for name, field, n in dumped["fields"]})
         found.drops.update({Drop(reason): n for reason, n in dumped["drops"]})
         found.fallbacks.update(dict(dumped["fallbacks"]))
+        found.unrecorded.update(dict(dumped["unrecorded"]))
+        found.failures.update({Failure(part): n for part, n in dumped["failures"]})
         return found

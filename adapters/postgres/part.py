@@ -8,10 +8,10 @@ parts, so a new adapter brings parts and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Delete, FromClause, Select, Table
+from sqlalchemy import ColumnElement, Delete, FromClause, Select, Table, Text, case, cast, select
 
 REASON = "reason"
 
@@ -22,21 +22,53 @@ class Part:
 
     ``canonical``: selects the canonical columns, in the mapping's order, then ``reason``: NULL, or the closed-set
     name of why the row cannot be represented on the other side.
+    ``key`` and ``scope``: which canonical columns name the record and its scope.
     ``order``: the table's integer key, by which chunks are cut; None where rows are never bulk copied from.
     ``local``: the table's own key as an expression of text, ``where_local`` the rows with one of these keys.
+    ``where_key``: a condition, fit for an index, that the rows with one of these canonical keys fulfil; a few others
+    may fulfil it too, so the canonical key is asked for again (``by_key``).
     ``where_scope``: the rows of a scope, or None if this part cannot hold the scope.
     ``noted``: for rows of the table's shape, what capture writes down: columns scope, key, local, all text.
     ``forget``: what else must go when such rows are deleted, if anything.
+    ``identity``: an expression worth an index, because the canonical key is computed and not stored.
     ``whole_scopes``: one row's change may change what is carried of its siblings, so scopes are noted as a whole.
     """
 
     name: str
     table: Table
+    key: str
+    scope: str
     canonical: Select[Any]
     order: ColumnElement[int] | None
     local: ColumnElement[str]
     where_local: Callable[[Sequence[str]], ColumnElement[bool]]
+    where_key: Callable[[Sequence[str]], ColumnElement[bool]]
     where_scope: Callable[[str], ColumnElement[bool] | None]
     noted: Callable[[FromClause], Select[Any]]
     forget: Callable[[FromClause], Delete] | None = None
+    identity: ColumnElement[Any] | None = None
     whole_scopes: bool = False
+
+    @property
+    def carried(self) -> Select[Any]:
+        """``canonical`` with ``local``; of a row that cannot be represented, only what names it.
+
+        So that a huge text or a stamp that Python cannot hold never leaves the database.
+        """
+        rows = self.canonical.add_columns(self.local.label("local")).subquery("rows")
+        named = {self.key, self.scope, REASON, "local"}
+        columns: list[ColumnElement[Any]] = [
+            column if column.name in named else case((rows.c[REASON].is_(None), column)).label(column.name)
+            for column in rows.c
+        ]
+        return select(*columns)
+
+    def by_key(self, keys: Sequence[str]) -> Select[Any]:
+        """The canonical rows with one of these keys."""
+        rows = self.canonical.where(self.where_key(keys)).subquery("rows")
+        key = rows.c[self.key]
+        return select(rows).where(cast(key, Text).in_(list(keys)))
+
+    def carried_where(self, condition: ColumnElement[bool]) -> Select[Any]:
+        """``carried`` of the rows that fulfil a condition on the table's own columns."""
+        return replace(self, canonical=self.canonical.where(condition)).carried

@@ -266,6 +266,15 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
     def where_local(keys: Sequence[str]) -> ColumnElement[bool]:
         return prompt.c.id.in_([int(key) for key in keys])
 
+    def where_key(keys: Sequence[str]) -> ColumnElement[bool]:
+        ids = [uuid.UUID(key) for key in keys]
+        derived = derived_id(organization, prompt.c.id).in_(ids)
+        if not with_sidecar:
+            return derived
+        # Each arm has an index: the sidecar's own, and the one that ``prepare`` puts on the derived id.
+        named = select(sidecar.c.legacy_id).where(sidecar.c.organization == _word(organization), sidecar.c.id.in_(ids))
+        return or_(prompt.c.id.in_(named), derived)
+
     def where_scope(scope: str) -> ColumnElement[bool] | None:
         place = parse_scope(scope, with_type=reading.by_type)
         if place is None or place.organization != organization:
@@ -288,13 +297,17 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
     return Part(
         name=organization,
         table=prompt,
+        key="id",
+        scope="project_id",
         canonical=canonical_select(organization, prompt, reading, with_sidecar=with_sidecar),
         order=prompt.c.id,
         local=cast(prompt.c.id, Text),
         where_local=where_local,
+        where_key=where_key,
         where_scope=where_scope,
         noted=noted,
         forget=forget,
+        identity=derived_id(organization, prompt.c.id),
         whole_scopes=not reading.by_type,
     )
 

@@ -105,10 +105,13 @@ def whole_part() -> Part:
     return Part(
         name="",
         table=prompts,
+        key="id",
+        scope="project_id",
         canonical=canonical_select(),
         order=None,
         local=cast(prompts.c.id, Text),
         where_local=where_local,
+        where_key=where_local,
         where_scope=where_scope,
         noted=noted,
     )

@@ -1,0 +1,307 @@
+"""Carrying state over, scope by scope: the SQL side of catch-up, and of the router's nudge.
+
+Why no interleaving of workers, writers and crashes loses a change:
+
+1. A worker locks scopes in the database it writes to, in the very transaction that writes. If that connection dies,
+   lock and writes go together; no worker can write what it read under a lock it no longer holds.
+2. It reads the authority's rows after it has the lock. Whoever had the lock before it has committed, and whoever
+   gets it next reads later; so what is written never goes back in time.
+3. It changes a record only while it holds both the scope in which the record stands here and the one in which the
+   authority has it, so a record that moves between scopes is never in two hands.
+4. It deletes exactly the notes it read, by their numbers, after its commit. A note that became visible later,
+   whatever its number (transactions commit in another order than they begin), stays for the next round. A crash
+   between the two commits repeats a round, which changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Text, and_, delete, exists, func, insert, literal, or_, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from adapters.postgres.apply import Destination, apply, set_applying
+from adapters.postgres.errors import speaking_for, translate
+from adapters.postgres.ledger.quarantine import hold, release
+from adapters.postgres.ledger.rejections import accept, reject
+from adapters.postgres.part import REASON, Part
+from adapters.postgres.schema import dirty
+from harness.catchup import Carried
+from harness.config import CatchupSettings
+from harness.errors import CrossfadeError, RepositoryError, StoreTimeout
+from harness.failpoints import passing
+from harness.ports import Clock
+from harness.routing import Store
+
+_LOCK_CLASS = 0x43F0  # advisory locks of scopes: this number, and a hash of the scope
+_LOOKS = 4
+_PAUSE = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    seq: int
+    part: str
+    scope: str | None
+    key: str | None
+    local: str | None
+
+
+class StateCarrier:
+    """Carries legacy's state over to new. Any number of them, in any number of processes, share the queue."""
+
+    def __init__(
+        self,
+        legacy: Engine,
+        parts: Sequence[Part],
+        new: Engine,
+        destination: Destination,
+        settings: CatchupSettings,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._legacy, self._new, self._destination = legacy, new, destination
+        self._parts = {part.name: part for part in parts}
+        self._settings, self._clock = settings, clock
+        self._pause = Event()  # never set; a pause that a signal can interrupt
+        self._left_alone: dict[str | None, float] = {}  # rejected scopes, and until when
+
+    # The queue as commands see it
+
+    def carry_batch(self) -> Carried:
+        """Carry over one batch of notes; scopes that were rejected lately are left alone for a while."""
+        now = self._clock()
+        self._left_alone = {scope: until for scope, until in self._left_alone.items() if until > now}
+        alone = [scope for scope in self._left_alone if scope is not None]
+        condition = or_(dirty.c.scope.is_(None), dirty.c.scope.notin_(alone)) if alone else None
+        if None in self._left_alone:
+            condition = and_(dirty.c.scope.isnot(None), dirty.c.scope.notin_(alone))
+        return self._carry_notes(self._notes(condition))
+
+    def notes_left(self) -> int:
+        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
+            return connection.execute(select(func.count()).select_from(dirty)).scalar_one()
+
+    # The queue as the router sees it
+
+    def carry(self, scopes: Collection[str | None], keys: Collection[Hashable] = (), timeout: float = 30.0) -> None:
+        """Carry over all that is noted now for the scopes and keys, waiting for workers that have them in hand.
+
+        Raises StoreUnavailable, StoreTimeout after ``timeout`` seconds, or the refusal of a scope that new does not
+        accept.
+        """
+        until = self._clock() + timeout
+        wanted = _noted_for(scopes, keys)
+        while notes := self._notes(wanted):
+            done = self._carry_notes(notes)
+            if done.rejected:
+                raise CrossfadeError(f"new refused {done.rejected} of the scopes; see crossfade status for the reasons")
+            if self._clock() > until:
+                raise StoreTimeout(
+                    f"carrying over {len(notes)} notes took longer than {timeout:.0f} s; it goes on later"
+                )
+            if not done.notes:
+                self._pause.wait(_PAUSE)  # another worker has them in hand, for milliseconds
+
+    def is_settled(self, scope: str | None, key: Hashable | None) -> bool:
+        """Whether nothing is noted for the scope, or, without one, the key, or, without both, anything."""
+        whole_part = and_(dirty.c.scope.is_(None), dirty.c.key.is_(None))
+        if scope is not None:
+            condition: Any = or_(dirty.c.scope == scope, whole_part)
+        elif key is not None:
+            condition = or_(dirty.c.key == str(key), dirty.c.key.is_(None))
+        else:
+            condition = None
+        statement = select(dirty.c.seq)
+        statement = statement if condition is None else statement.where(condition)
+        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
+            return not connection.execute(select(exists(statement))).scalar_one()
+
+    # One batch
+
+    def _notes(self, condition: Any) -> list[_Note]:
+        statement = select(dirty.c.seq, dirty.c.part, dirty.c.scope, dirty.c.key, dirty.c.local)
+        statement = statement.order_by(dirty.c.seq).limit(self._settings.batch_notes)
+        if condition is not None:
+            statement = statement.where(condition)
+        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
+            return [_Note(*row) for row in connection.execute(statement)]
+
+    def _carry_notes(self, notes: Sequence[_Note]) -> Carried:
+        if not notes:
+            return Carried()
+        whole_parts = [note for note in notes if note.scope is None and note.key is None]
+        if whole_parts:
+            return self._expand(whole_parts)
+        try:
+            return self._carry_together(notes)
+        except RepositoryError as error:
+            scopes = {note.scope for note in notes}
+            if len(scopes) == 1:
+                return self._rejected(scopes.pop(), error)
+            # One scope's refusal must not hold up the others: each for itself.
+            done = Carried()
+            for scope in scopes:
+                done += self._carry_notes([note for note in notes if note.scope == scope])
+            return done
+
+    def _carry_together(self, notes: Sequence[_Note]) -> Carried:
+        passing("catchup.before_apply")
+        with speaking_for(Store.NEW), self._new.begin() as shadow:
+            set_applying(shadow)
+            if not _stand_beside_backfill(shadow):
+                return Carried(aside=True)
+            locked = _lock(shadow, {note.scope for note in notes})
+            mine = [note for note in notes if note.scope in locked]
+            mine, keys, rows = self._gather(shadow, mine, locked)
+            if not mine:
+                return Carried(busy=len(notes))
+            upserted, deleted = apply(shadow, self._destination, keys, rows)
+            quarantined = self._settle_quarantine(shadow, keys, rows)
+            accept(shadow, {note.scope for note in mine})
+            passing("catchup.before_commit")
+        passing("catchup.after_commit")
+        self._forget(mine)
+        passing("catchup.after_forget")
+        return Carried(len(mine), upserted, deleted, quarantined, 0, len(notes) - len(mine))
+
+    def _gather(
+        self, shadow: Connection, notes: list[_Note], locked: set[str | None]
+    ) -> tuple[list[_Note], set[str], list[Row[Any]]]:
+        """The notes that can be carried with the locks to be had, their keys, and the authority's rows for them.
+
+        Adds to ``locked`` the scopes that records have moved to or from, and reads again after each lock it gets.
+        """
+        for _ in range(_LOOKS):
+            rows = self._read(notes)
+            there = self._destination.scopes_of(shadow, _keys(notes, rows))
+            wholes = {note.scope for note in notes if note.key is None and note.scope is not None}
+            if wholes:
+                there |= self._destination.keys_in(shadow, wholes)
+            scopes = {row.scope_ for row in rows} | set(there.values())
+            if scopes <= locked:
+                return notes, _keys(notes, rows) | set(there), rows
+            locked |= _lock(shadow, scopes - locked)
+            if scopes <= locked:
+                continue
+            # Someone else has a scope that a record moved to or from: leave what touches it for a later round.
+            out = {str(row.key_) for row in rows if row.scope_ not in locked}
+            out |= {key for key, scope in there.items() if scope not in locked}
+            local_out = {(row.part_, row.local) for row in rows if str(row.key_) in out}
+            notes = [n for n in notes if n.key is not None and n.key not in out and (n.part, n.local) not in local_out]
+        return [], set(), []
+
+    def _read(self, notes: Iterable[_Note]) -> list[Row[Any]]:
+        """The authority's present rows for the notes, each with ``key_``, ``scope_`` and ``part_``."""
+        conditions: dict[str, list[Any]] = {}
+        for name in {note.part for note in notes}:
+            part = self._parts[name]
+            locals_ = sorted({note.local for note in notes if note.part == name and note.local is not None})
+            wholes = {note.scope for note in notes if note.part == name and note.key is None and note.scope is not None}
+            found = [part.where_scope(scope) for scope in wholes]
+            conditions[name] = [condition for condition in found if condition is not None]
+            if locals_:
+                conditions[name].append(part.where_local(locals_))
+        rows: list[Row[Any]] = []
+        with speaking_for(Store.LEGACY), self._legacy.connect() as authority:
+            for name, any_of in conditions.items():
+                part = self._parts[name]
+                if any_of:
+                    carried = part.carried_where(or_(*any_of)).subquery()
+                    key, scope = carried.c[part.key].label("key_"), carried.c[part.scope].label("scope_")
+                    named = select(carried, key, scope, literal(name, Text).label("part_"))
+                    rows.extend(authority.execute(named))
+        return rows
+
+    def _settle_quarantine(self, shadow: Connection, keys: set[str], rows: Sequence[Row[Any]]) -> int:
+        unfit = [row for row in rows if getattr(row, REASON) is not None]
+        release(shadow, keys - {str(row.key_) for row in unfit})
+        hold(
+            shadow,
+            [
+                {
+                    "key": str(row.key_),
+                    "part": row.part_,
+                    "local": row.local,
+                    "scope": row.scope_,
+                    "reason": getattr(row, REASON),
+                }
+                for row in unfit
+            ],
+        )
+        return len(unfit)
+
+    def _forget(self, notes: Sequence[_Note]) -> None:
+        with speaking_for(Store.LEGACY), self._legacy.begin() as authority:
+            authority.execute(delete(dirty).where(dirty.c.seq.in_([note.seq for note in notes])))
+
+    def _expand(self, notes: Sequence[_Note]) -> Carried:
+        """Replace notes of whole parts (TRUNCATE) by notes of every scope that new has of them."""
+        with speaking_for(Store.NEW), self._new.connect() as shadow:
+            found = [
+                {"part": name, "scope": scope, "key": None, "local": None}
+                for name in {note.part for note in notes}
+                for scope in self._destination.scopes_of_part(shadow, name)
+            ]
+            found += _quarantined_alone(shadow, {note.part for note in notes})
+        with speaking_for(Store.LEGACY), self._legacy.begin() as authority:
+            if found:
+                authority.execute(insert(dirty), found)
+            authority.execute(delete(dirty).where(dirty.c.seq.in_([note.seq for note in notes])))
+        return Carried(notes=len(notes))
+
+    def _rejected(self, scope: str | None, error: RepositoryError) -> Carried:
+        self._left_alone[scope] = self._clock() + self._settings.retry_seconds
+        with speaking_for(Store.NEW), self._new.begin() as connection:
+            reject(connection, scope, f"{type(error).__name__}: {error}")
+        return Carried(rejected=1)
+
+
+def _noted_for(scopes: Collection[str | None], keys: Collection[Hashable]) -> Any:
+    named = [scope for scope in scopes if scope is not None]
+    either = [dirty.c.scope.in_(named), dirty.c.key.in_([str(key) for key in keys])]
+    if None in scopes:
+        either.append(dirty.c.scope.is_(None))
+    return or_(*either)
+
+
+def _keys(notes: Iterable[_Note], rows: Iterable[Row[Any]]) -> set[str]:
+    """Keys under which the records were noted, and those that the authority has them under now."""
+    return {note.key for note in notes if note.key is not None} | {str(row.key_) for row in rows}
+
+
+def _lock(connection: Connection, scopes: Collection[str | None]) -> set[str | None]:
+    """Those of the scopes whose lock could be had at once; it lasts until the transaction ends."""
+    names = sorted(scope or "" for scope in scopes)
+    statement = text(
+        "SELECT scope FROM unnest(cast(:scopes AS text[])) AS scope"
+        " WHERE pg_try_advisory_xact_lock(:class, hashtext(scope))"
+    )
+    found = connection.execute(statement, {"scopes": names, "class": _LOCK_CLASS}).scalars()
+    return {scope or None for scope in found}
+
+
+def _stand_beside_backfill(connection: Connection) -> bool:
+    """Whether no chunk is being copied; none will be until the transaction ends."""
+    try:
+        with connection.begin_nested():
+            connection.execute(text("LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT"))
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
+            return False
+        raise translate(Store.NEW, error) from error
+    except DBAPIError as error:
+        raise translate(Store.NEW, error) from error
+    return True
+
+
+def _quarantined_alone(connection: Connection, parts: Collection[str]) -> list[dict[str, str | None]]:
+    """Notes for the parts' quarantined records that have no scope."""
+    statement = text(
+        "SELECT part, key, local FROM crossfade.quarantine WHERE scope IS NULL AND part = ANY(cast(:parts AS text[]))"
+    )
+    rows = connection.execute(statement, {"parts": sorted(parts)})
+    return [{"part": row.part, "scope": None, "key": row.key, "local": row.local} for row in rows]

@@ -1,0 +1,33 @@
+"""Who changed what about the migration, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Engine, insert, select
+
+from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.schema import audit
+from harness.records import AuditEntry
+
+
+def write(connection: Connection, actor: str, action: str, reason: str, detail: Mapping[str, Any]) -> None:
+    """Add an entry within the transaction of the change that it speaks of. ``detail`` must be JSON."""
+    connection.execute(insert(audit).values(actor=actor, action=action, reason=reason, detail=dict(detail)))
+
+
+class AuditBook:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, actor: str, action: str, reason: str, detail: Mapping[str, Any] | None = None) -> None:
+        with ledger(self._engine) as connection:
+            write(connection, actor, action, reason, detail or {})
+
+    def entries(self, limit: int = 100) -> list[AuditEntry]:
+        """The newest entries, newest first."""
+        chosen = select(audit.c.at, audit.c.actor, audit.c.action, audit.c.reason, audit.c.detail)
+        with ledger(self._engine) as connection:
+            rows = connection.execute(chosen.order_by(audit.c.id.desc()).limit(limit)).all()
+        return [AuditEntry(*row) for row in rows]

@@ -1,0 +1,43 @@
+"""Legacy rows that cannot be represented in new, and why. Written in the transaction that would have carried them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from sqlalchemy import ARRAY, Connection, Engine, Text, cast, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.schema import quarantine
+from harness.records import Quarantined
+
+
+def hold(connection: Connection, rows: Sequence[Mapping[str, str | None]]) -> None:
+    """Put rows (key, part, local, scope, reason) into quarantine; one that is there keeps its ``since``."""
+    if not rows:
+        return
+    statement = insert(quarantine)
+    renewed = {name: statement.excluded[name] for name in ("part", "local", "scope", "reason")}
+    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=renewed), [*map(dict, rows)])
+
+
+def release(connection: Connection, keys: Collection[str]) -> int:
+    """Let go of those of the keys that are held; how many were."""
+    if not keys:
+        return 0
+    listed = cast(sorted(keys), ARRAY(Text))
+    return connection.execute(delete(quarantine).where(quarantine.c.key == func.any(listed))).rowcount
+
+
+def held(engine: Engine) -> list[Quarantined]:
+    """All that is in quarantine, the oldest first."""
+    c = quarantine.c
+    chosen = select(c.key, c.part, c.local, c.scope, c.reason, c.since).order_by(c.since, c.key)
+    with ledger(engine) as connection:
+        return [Quarantined(*row) for row in connection.execute(chosen)]
+
+
+def count(engine: Engine) -> int:
+    """How many rows are in quarantine."""
+    with ledger(engine) as connection:
+        return connection.execute(select(func.count()).select_from(quarantine)).scalar_one()

@@ -1,0 +1,36 @@
+"""Scopes that could not be carried over, and why; gone once they could."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import ARRAY, Connection, Engine, Text, cast, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.schema import rejection
+from harness.records import Rejection
+
+
+def reject(connection: Connection, scope: str | None, error: str) -> None:
+    """Note one more failed attempt. ``error`` must hold no row's contents."""
+    statement = insert(rejection).values(scope=scope or "", error=error)
+    again = {"error": error, "attempts": rejection.c.attempts + 1, "last_seen": func.now()}
+    connection.execute(statement.on_conflict_do_update(index_elements=["scope"], set_=again))
+
+
+def accept(connection: Connection, scopes: Collection[str | None]) -> int:
+    """Forget the failed attempts of the scopes; how many of them had any."""
+    if not scopes:
+        return 0
+    listed = cast(sorted(scope or "" for scope in scopes), ARRAY(Text))
+    return connection.execute(delete(rejection).where(rejection.c.scope == func.any(listed))).rowcount
+
+
+def rejections(engine: Engine, limit: int = 100) -> list[Rejection]:
+    """The scopes that could not be carried over, the longest waiting first."""
+    c = rejection.c
+    chosen = select(c.scope, c.error, c.attempts, c.first_seen, c.last_seen).order_by(c.first_seen, c.scope)
+    with ledger(engine) as connection:
+        rows = connection.execute(chosen.limit(limit)).all()
+    return [Rejection(row[0] or None, *row[1:]) for row in rows]

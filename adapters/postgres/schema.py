@@ -1,0 +1,210 @@
+"""Crossfade's own tables, as the present code knows them. The revisions in ``alembic/`` make them; a test holds
+the two equal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+SCHEMA = "crossfade"
+
+
+def _stamp(name: str) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _number() -> Column[Any]:
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)
+
+
+def _count(name: str) -> Column[Any]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _single() -> Column[Any]:
+    """The key of a table that has one row."""
+    return Column("single", Boolean, primary_key=True, server_default=text("true"))
+
+
+def _percent(name: str, default: int) -> Column[Any]:
+    return Column(name, Numeric(5, 2), nullable=False, server_default=text(str(default)))
+
+
+# --- In both databases -------------------------------------------------------------------------------------------
+
+capture_metadata = MetaData(schema=SCHEMA)
+
+dirty = Table(
+    "dirty",
+    capture_metadata,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("part", Text, nullable=False),
+    Column("scope", Text),
+    Column("key", Text),
+    Column("local", Text),
+    Column("noted_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Index("dirty_scope", "scope"),
+    # A queue: nearly every row is dead soon, so vacuum goes by their number and not by a share of the table.
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
+    comment="Which record of which scope changed here and is not yet carried over",
+)
+
+# --- In the new database -----------------------------------------------------------------------------------------
+
+ledger_metadata = MetaData(schema=SCHEMA)
+
+phase = Table(
+    "phase",
+    ledger_metadata,
+    _single(),
+    Column("phase", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    _stamp("since"),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    CheckConstraint("single", name="phase_single"),
+    comment="Where the migration is",
+)
+
+route = Table(
+    "route",
+    ledger_metadata,
+    _single(),
+    Column("epoch", BigInteger, nullable=False),
+    _percent("reads_percent", 0),
+    _percent("writes_percent", 0),
+    _percent("shadow_percent", 100),
+    Column("salt", Text, nullable=False),
+    CheckConstraint("single", name="route_single"),
+    CheckConstraint("reads_percent BETWEEN 0 AND 100", name="route_reads_percent"),
+    CheckConstraint("writes_percent BETWEEN 0 AND 100", name="route_writes_percent"),
+    CheckConstraint("shadow_percent BETWEEN 0 AND 100", name="route_shadow_percent"),
+    comment="Which share of the operations goes where",
+)
+
+audit = Table(
+    "audit",
+    ledger_metadata,
+    _number(),
+    _stamp("at"),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    comment="Who changed what about the migration, and why",
+)
+
+checkpoint = Table(
+    "checkpoint",
+    ledger_metadata,
+    Column("part", Text, primary_key=True),
+    Column("last_key", BigInteger),
+    _count("copied"),
+    _count("already_there"),
+    _count("quarantined"),
+    _count("deferred"),
+    Column("finished", Boolean, nullable=False, server_default=text("false")),
+    _stamp("updated_at"),
+    comment="How far the backfill of each part is",
+)
+
+standing = Table(
+    "standing",
+    ledger_metadata,
+    Column("nothing", Boolean),
+    comment="Always empty; its lock modes keep backfill chunks and catch-up apart",
+)
+
+quarantine = Table(
+    "quarantine",
+    ledger_metadata,
+    Column("key", Text, primary_key=True),
+    Column("part", Text, nullable=False),
+    Column("local", Text, nullable=False),
+    Column("scope", Text),
+    Column("reason", Text, nullable=False),
+    _stamp("since"),
+    comment="Legacy rows that cannot be represented in new, and why",
+)
+
+rejection = Table(
+    "rejection",
+    ledger_metadata,
+    Column("scope", Text, primary_key=True, comment="the empty text stands for no scope"),
+    Column("error", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("1")),
+    _stamp("first_seen"),
+    _stamp("last_seen"),
+    comment="Scopes that could not be carried over, and why",
+)
+
+mismatch = Table(
+    "mismatch",
+    ledger_metadata,
+    _number(),
+    _stamp("at"),
+    Column("operation", Text, nullable=False),
+    Column("served", Text, nullable=False),
+    Column("scope", Text),
+    Column("arguments", Text, nullable=False),
+    Column("differences", JSONB, nullable=False),
+    comment="The newest confirmed mismatches of answers",
+)
+
+verification = Table(
+    "verification",
+    ledger_metadata,
+    _number(),
+    _stamp("at"),
+    Column("verdict", Text, nullable=False),
+    Column("body", JSONB, nullable=False),
+    comment="What each run of verify found",
+)
+
+statistics = Table(
+    "statistics",
+    ledger_metadata,
+    Column("process", Uuid, primary_key=True),
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("body", JSONB, nullable=False),
+    Index("statistics_minute", "minute"),
+    comment="What each process counted in each minute",
+)
+
+run = Table(
+    "run",
+    ledger_metadata,
+    _number(),
+    _stamp("at"),
+    Column("body", JSONB, nullable=False),
+    comment="What each parallel run did",
+)
+
+adoption = Table(
+    "adoption",
+    ledger_metadata,
+    Column("object", Text, primary_key=True),
+    Column("origin", Text, nullable=False),
+    Column("definition", Text),
+    CheckConstraint("origin IN ('adopted', 'created')", name="adoption_origin"),
+    comment="What of the new store's own table was there before us, and what we added, so that it can be undone",
+)

@@ -1,0 +1,201 @@
+"""The two mappings of the shared repository: where a Prompt lives in either store, and how it is written there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Select,
+    Table,
+    Text,
+    and_,
+    cast,
+    delete,
+    func,
+    literal,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from adapters.postgres.part import Part
+from adapters.prompts.canonical import COLUMNS, LegacyScope, legacy_type, parse_scope
+from adapters.prompts.dispatch import Reading, sidecar, tenant_part
+from adapters.prompts.prompt import Prompt, PromptFilter
+from adapters.prompts.prompt_manager import canonical_select as new_select
+from adapters.prompts.prompt_manager import prompts
+from harness.errors import CannotHold, Conflict
+from harness.routing import Store
+
+
+class PromptManagerMapping:
+    """Prompt Manager's own table; its columns are the canonical ones."""
+
+    store = Store.NEW
+
+    def rows(self, query: PromptFilter) -> Select[Any]:
+        return new_select()
+
+    def by_id(self, id: UUID) -> Select[Any]:
+        return new_select().where(prompts.c.id == id)
+
+    def insert(self, connection: Connection, prompt: Prompt) -> None:
+        connection.execute(prompts.insert().values(_values(prompt)))
+
+    def update(self, connection: Connection, prompt: Prompt) -> bool:
+        values = _values(prompt)
+        for kept in ("id", "created_at", "updated_at"):
+            del values[kept]
+        return connection.execute(update(prompts).where(prompts.c.id == prompt.id).values(values)).rowcount == 1
+
+    def delete(self, connection: Connection, id: UUID) -> bool:
+        return connection.execute(delete(prompts).where(prompts.c.id == id)).rowcount == 1
+
+
+def _values(prompt: Prompt) -> dict[str, Any]:
+    return {name: getattr(prompt, name) for name in COLUMNS}
+
+
+class DispatchMapping:
+    """Dispatch's tenants side by side. Tenants are fixed for the mapping's life; make a new one when one appears."""
+
+    store = Store.LEGACY
+
+    def __init__(self, tenants: Sequence[str], reading: Reading) -> None:
+        self._reading = reading
+        self._parts = {name: tenant_part(name, reading) for name in tenants}
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(self._parts.values())
+
+    def rows(self, query: PromptFilter) -> Select[Any]:
+        if query.project_id is not None:
+            found = self._in_scope(query.project_id)
+            return found if found is not None else _union([p.canonical.where(literal(False)) for p in self.parts])
+        return _union([part.canonical for part in self.parts])
+
+    def _in_scope(self, scope: str) -> Select[Any] | None:
+        for part in self.parts:
+            if (condition := part.where_scope(scope)) is not None:
+                return part.canonical.where(condition)
+        return None
+
+    def by_id(self, id: UUID) -> Select[Any]:
+        return _union([part.by_key([str(id)]) for part in self.parts])
+
+    def insert(self, connection: Connection, prompt: Prompt) -> None:
+        place, table = self._place(prompt)
+        if connection.execute(self.by_id(prompt.id)).first() is not None:
+            raise Conflict(f"legacy has a prompt with id {prompt.id} already; update it instead")
+        # The sidecar goes first: capture notes the row under the id that the sidecar names.
+        sequence = func.pg_get_serial_sequence(cast(_qualified(table), Text), "id")
+        number = connection.execute(select(func.nextval(sequence))).scalar_one()
+        self._write_sidecar(connection, place, number, prompt)
+        row = _legacy_values(prompt, place)
+        row["created_at"] = func.timezone(self._reading.time_zone, prompt.created_at)
+        row["updated_at"] = func.timezone(self._reading.time_zone, prompt.updated_at)
+        connection.execute(table.insert().values(id=number, **row))
+
+    def update(self, connection: Connection, prompt: Prompt) -> bool:
+        found = self._locate(connection, prompt.id)
+        if found is None:
+            return False
+        organization, number = found
+        place, table = self._place(prompt)
+        if place.organization != organization:
+            raise CannotHold(
+                f"legacy cannot move prompt {prompt.id} from organization {organization} to {place.organization}; "
+                "delete it there and save it here"
+            )
+        self._write_sidecar(connection, place, number, prompt)
+        row = _legacy_values(prompt, place)
+        row["updated_at"] = func.timezone(self._reading.time_zone, func.clock_timestamp())
+        return connection.execute(update(table).where(table.c.id == number).values(row)).rowcount == 1
+
+    def delete(self, connection: Connection, id: UUID) -> bool:
+        found = self._locate(connection, id)
+        if found is None:
+            return False
+        organization, number = found
+        table = self._parts[organization].table
+        gone = connection.execute(delete(table).where(table.c.id == number)).rowcount == 1
+        # Last: capture has noted the row under its sidecar's id by now.
+        beside = and_(sidecar.c.organization == organization, sidecar.c.legacy_id == number)
+        connection.execute(delete(sidecar).where(beside))
+        return gone
+
+    def _place(self, prompt: Prompt) -> tuple[LegacyScope, Table]:
+        """Where legacy keeps the prompt; CannotHold if it has no place for it."""
+        place = parse_scope(prompt.project_id, with_type=self._reading.by_type)
+        if place is None or place.organization not in self._parts:
+            raise CannotHold(
+                f"legacy has no place for scope {prompt.project_id!r}; it wants <organization>/project-<id>"
+                f"{'/<type>' if self._reading.by_type else ''} of a known organization"
+            )
+        if prompt.organization_id != place.organization:
+            raise CannotHold(
+                f"legacy keeps scope {prompt.project_id!r} under organization {place.organization!r}, "
+                f"not {prompt.organization_id!r}"
+            )
+        return place, self._parts[place.organization].table
+
+    def _locate(self, connection: Connection, id: UUID) -> tuple[str, int] | None:
+        """The tenant and row number of a prompt, its row locked until the transaction ends."""
+        for part in self.parts:
+            found = part.carried_where(part.where_key([str(id)])).subquery()
+            number = connection.execute(
+                select(cast(found.c.local, Integer)).where(found.c.id == id)
+            ).scalar_one_or_none()
+            if number is not None:
+                own = part.table.c.id
+                locked = connection.execute(select(own).where(own == number).with_for_update()).scalar_one_or_none()
+                return None if locked is None else (part.name, int(number))
+        return None
+
+    def _write_sidecar(self, connection: Connection, place: LegacyScope, number: int, prompt: Prompt) -> None:
+        """Say in the sidecar what the row itself does not, and no more: the rest goes on following the row."""
+        if place.type is None:
+            raise CannotHold(_UNTYPED)
+        known = legacy_type(place.type)
+        values = {
+            "id": prompt.id,
+            "name": prompt.name if prompt.name != known.display else None,
+            "description": prompt.description,
+            "type": prompt.type.value if prompt.type is not known.type else None,
+            "version": prompt.version if prompt.version != 1 else None,
+        }
+        statement = insert(sidecar).values(organization=place.organization, legacy_id=number, **values)
+        connection.execute(statement.on_conflict_do_update(index_elements=["organization", "legacy_id"], set_=values))
+
+
+_UNTYPED = (
+    'under scope_policy = "project" a scope does not say which of Dispatch\'s types a prompt has; '
+    "write it through Dispatch itself"
+)
+
+
+def _legacy_values(prompt: Prompt, place: LegacyScope) -> dict[str, Any]:
+    return {
+        "genai_type": place.type,
+        "genai_prompt": prompt.content,
+        "genai_system_message": prompt.system_message,
+        "enabled": prompt.enabled,
+        "project_id": place.project,
+    }
+
+
+def _qualified(table: Table) -> Any:
+    return literal(f'"{str(table.schema).replace(chr(34), chr(34) * 2)}"."{table.name}"')
+
+
+def _union(selects: Sequence[Select[Any]]) -> Select[Any]:
+    if len(selects) == 1:
+        return selects[0]
+    whole = union_all(*selects).subquery()
+    return select(whole)

@@ -1,0 +1,107 @@
+"""Catch-up: carry over what changed, until nothing is left or for as long as it is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+from typing import Protocol
+
+from harness.errors import StoreUnavailable
+from harness.ports import Clock
+
+LONGEST_PAUSE = 2.0  # seconds between two attempts at a store that is away
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a batch, or many, did. ``notes`` were settled; ``rejected`` and ``busy`` scopes were left dirty."""
+
+    notes: int = 0
+    upserted: int = 0
+    deleted: int = 0
+    quarantined: int = 0
+    rejected: int = 0
+    busy: int = 0
+    aside: bool = False
+
+    def __add__(self, other: Carried) -> Carried:
+        return Carried(
+            self.notes + other.notes,
+            self.upserted + other.upserted,
+            self.deleted + other.deleted,
+            self.quarantined + other.quarantined,
+            self.rejected + other.rejected,
+            self.busy + other.busy,
+            other.aside,
+        )
+
+    @property
+    def idle(self) -> bool:
+        return not (self.notes or self.busy or self.aside)
+
+
+class Batches(Protocol):
+    """Carries batches of notes; many workers may do so at once."""
+
+    def carry_batch(self) -> Carried:
+        """Carry over what is noted, up to the batch's size. ``aside`` says that a backfill chunk has precedence."""
+        ...
+
+    def notes_left(self) -> int:
+        """How many notes there are, rejected ones included."""
+        ...
+
+
+def drain(
+    batches: Batches,
+    *,
+    stop: Event,
+    clock: Clock,
+    timeout: float,
+    pause: float,
+    progress: Callable[[Carried], None] = lambda _: None,
+) -> tuple[Carried, int]:
+    """Carry over until no note is left that can be. Returns what was done, and how many notes remain.
+
+    Notes remain when their scopes are rejected, or ``stop`` is set, or ``timeout`` seconds passed.
+    """
+    done, until = Carried(), clock() + timeout
+    while not stop.is_set() and clock() < until:
+        batch = batches.carry_batch()
+        done += batch
+        progress(batch)
+        if batch.idle:
+            break
+        if not batch.notes:
+            stop.wait(pause)  # others hold these scopes, or a chunk is being copied: come back
+    return done, batches.notes_left()
+
+
+def follow(
+    batches: Batches,
+    *,
+    stop: Event,
+    pause: float,
+    progress: Callable[[Carried], None] = lambda _: None,
+    unavailable: Callable[[StoreUnavailable], None] = lambda _: None,
+) -> Carried:
+    """Carry over until ``stop`` is set, pausing ``pause`` seconds whenever there is nothing to do.
+
+    A store that goes away is waited for, with pauses that grow to ``LONGEST_PAUSE``; the notes keep.
+    """
+    done, patience = Carried(), pause
+    while not stop.is_set():
+        try:
+            batch = batches.carry_batch()
+        except StoreUnavailable as error:
+            unavailable(error)
+            stop.wait(patience)
+            patience = min(2 * patience, LONGEST_PAUSE)
+            continue
+        patience = pause
+        done += batch
+        progress(batch)
+        if not batch.notes:
+            stop.wait(pause)
+    return done

@@ -1,0 +1,153 @@
+"""What every command shares: its common options, its way to say things, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from harness.config import Settings, load
+from harness.errors import CrossfadeError, Refused
+from harness.routing import percent
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One invocation: its settings, and where it speaks. Results go to ``out``, all else to ``log``."""
+
+    settings: Settings
+    json: bool
+    out: Console
+    log: Console
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def say(self, text: str) -> None:
+        """A line for people, on standard error."""
+        self.log.print(text, highlight=False)
+
+    def result(self, document: Mapping[str, Any], show: Callable[[Console], None]) -> None:
+        """The command's result: one JSON document for scripts, or what ``show`` prints for people."""
+        if self.json:
+            click.echo(json.dumps(document, default=str, ensure_ascii=False))
+        else:
+            show(self.out)
+
+
+def command(example: str, *, name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
+    """A click command with ``--config`` and ``--json``, an example in its help, and our exit codes.
+
+    The function gets an ``App`` first. Errors of ours become one line on standard error.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        def run(config: Path | None, as_json: bool, **arguments: Any) -> None:
+            log = Console(stderr=True)
+            try:
+                app = App(load(config, os.environ), as_json, Console(), log)
+                with _stopping(app.stop):
+                    function(app, **arguments)
+            except CrossfadeError as error:
+                log.print(f"[bold red]crossfade:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+                sys.exit(error.exit_code)
+            except KeyboardInterrupt:
+                log.print("crossfade: interrupted; what is durable stays, run the command again to go on")
+                sys.exit(1)
+            except Exception as error:
+                if os.environ.get("CROSSFADE_DEBUG"):
+                    raise
+                log.print(
+                    f"crossfade: unexpected {type(error).__name__}; set CROSSFADE_DEBUG=1 to see where", soft_wrap=True
+                )
+                sys.exit(1)
+
+        described = (function.__doc__ or "").rstrip() + f"\n\n\b\nExample:\n  {example}"
+        built = click.command(name or function.__name__.replace("_", "-"), help=described)(run)
+        built.params = [*getattr(function, "__click_params__", [])[::-1]]
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")(built)
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            help="The settings file.  [default: crossfade.toml, if it is there]",
+        )(built)
+        return built
+
+    return decorate
+
+
+class Percent(click.ParamType[float]):
+    """A share from 0 to 100 in steps of 0.01."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return percent(value)
+        except CrossfadeError as error:
+            self.fail(str(error), param, ctx)
+
+
+PERCENT = Percent()
+
+
+def reason_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--reason``, for commands that decide something; it goes into the ledger."""
+    return click.option("--reason", default="", help="Why; kept in the ledger with your name.")(function)
+
+
+def confirmed(app: App, question: str, *, yes: bool) -> None:
+    """Ask before an act, unless ``--yes`` was given; Refused where nobody can be asked."""
+    if yes:
+        return
+    if app.json or not sys.stdin.isatty():
+        raise Refused(f"{question} Nobody is there to ask: give --yes to say so beforehand")
+    if not click.confirm(question, err=True):
+        raise Refused("nothing was changed, as you wished")
+
+
+def actor() -> str:
+    """Who acts: CROSSFADE_ACTOR, else the login name."""
+    return os.environ.get("CROSSFADE_ACTOR") or os.environ.get("USER") or f"uid {os.getuid()}"
+
+
+def facts(rows: Mapping[str, object]) -> Table:
+    """A borderless table of names and values."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in rows.items():
+        table.add_row(name, _plain(str(value)))
+    return table
+
+
+def _plain(text: str) -> str:
+    """Text that rich must not read as markup."""
+    return text.replace("[", "\\[")
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """The first SIGINT or SIGTERM sets ``stop``, so that long work ends at its next durable step; a second ends it."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,76 @@
+"""``crossfade catchup``: carry over what changed."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
+
+import click
+
+from adapters.metrics import prometheus
+from harness.catchup import Carried, drain, follow
+from harness.cli.app import App, command, facts
+from harness.cli.metrics import exported
+from harness.cli.stores import Stores, opened
+from harness.errors import MismatchFound
+from harness.phases import Phase
+
+
+@command("crossfade catchup --follow --workers 2 --metrics-port 9108")
+@click.option("--follow", "following", is_flag=True, help="Go on until stopped, instead of until drained.")
+@click.option(
+    "--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers that share the queue."
+)
+@click.option("--timeout", type=click.FloatRange(0), default=600.0, show_default=True, help="Seconds a drain may take.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics there.")
+def catchup(app: App, following: bool, workers: int, timeout: float, metrics_port: int | None) -> None:
+    """Carry changes of legacy over to new, until no dirty key is left.
+
+    Any number of these may run at once, here and elsewhere. With --follow it goes on until it is stopped, and waits
+    for a store that is away. Ends with 3 when notes are left: their scopes are named by crossfade status.
+    """
+    with opened(app.settings, bulk=True) as stores:
+        stores.require(Phase.PREPARED)
+        with exported(stores, metrics_port) if metrics_port else nullcontext():
+            document = _work(app, stores, following, workers, timeout)
+    app.result(document, lambda out: out.print(facts(document)))
+    if document["left"] and not following:
+        raise MismatchFound(f"{document['left']} notes are left in legacy's dirty queue; see crossfade status")
+
+
+def _work(app: App, stores: Stores, following: bool, workers: int, timeout: float) -> dict[str, Any]:
+    started = time.monotonic()
+
+    def one(_: int) -> Carried:
+        carrier = stores.new_carrier()
+        if following:
+            return follow(
+                carrier,
+                stop=app.stop,
+                pause=app.settings.catchup.poll_seconds,
+                progress=prometheus.carried,
+                unavailable=lambda error: app.say(f"crossfade: {error}; waiting for it"),
+            )
+        done, _left = drain(
+            carrier,
+            stop=app.stop,
+            clock=time.monotonic,
+            timeout=timeout,
+            pause=app.settings.catchup.poll_seconds,
+            progress=prometheus.carried,
+        )
+        return done
+
+    with ThreadPoolExecutor(workers, "catchup") as pool:
+        done = sum(pool.map(one, range(workers)), Carried())
+    return {
+        "carried": done.notes,
+        "upserted": done.upserted,
+        "deleted": done.deleted,
+        "quarantined": done.quarantined,
+        "rejected": done.rejected,
+        "left": stores.carrier.notes_left(),
+        "seconds": round(time.monotonic() - started, 3),
+    }

@@ -1,0 +1,102 @@
+"""``crossfade repair``: make the shadow equal to the authority where verify found it is not."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from adapters.postgres.capture import note
+from adapters.postgres.errors import speaking_for
+from adapters.postgres.ledger.audit import AuditBook
+from adapters.postgres.ledger.locks import command_lock
+from harness.catchup import drain
+from harness.cli.app import App, actor, command, confirmed, facts, reason_option
+from harness.cli.stores import Stores, opened
+from harness.cli.verify import verify_stores
+from harness.errors import MismatchFound
+from harness.phases import Phase
+from harness.records import Kind, RowDifference, Verdict
+from harness.routing import Store
+
+_ACTS = {
+    Kind.MISSING: "add to new what legacy has",
+    Kind.DIFFERENT: "overwrite in new with what legacy has",
+    Kind.EXTRA: "delete from new what legacy has not",
+}
+
+
+@command("crossfade repair --dry-run")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@reason_option
+def repair(app: App, dry_run: bool, yes: bool, reason: str) -> None:
+    """Verify, and carry over again every row that differs, towards the store with authority.
+
+    Says first what it will do. Ends with 3 if rows still differ afterwards.
+    """
+    with opened(app.settings, bulk=True) as stores:
+        plan = plan_repair(app, stores)
+        if not app.json:
+            show_plan(app.log, plan)
+        document: dict[str, Any] = {"planned": _by_kind(plan), "changed": False}
+        if plan and not dry_run:
+            confirmed(app, f"Repair {len(plan)} rows of new?", yes=yes)
+            document |= carry_out(app, stores, plan, reason)
+    app.result(document, lambda out: out.print(facts(document)))
+    if document.get("verdict", Verdict.PASS.value) != Verdict.PASS.value:
+        raise MismatchFound("rows still differ after the repair; see crossfade verify and crossfade status")
+
+
+def plan_repair(app: App, stores: Stores) -> list[RowDifference]:
+    """What a verification finds differing now."""
+    stores.require(Phase.BACKFILLED)
+    plan: list[RowDifference] = []
+    verify_stores(app, stores, found=plan.append)
+    return plan
+
+
+def carry_out(app: App, stores: Stores, plan: list[RowDifference], reason: str) -> dict[str, Any]:
+    """Note the rows as dirty where authority is, let catch-up carry them over, and verify again."""
+    with command_lock(stores.new, "repair"):
+        AuditBook(stores.new).add(actor(), "repair", reason, {"rows": _by_kind(plan)})
+        keys = [each.key for each in plan]
+        with speaking_for(Store.LEGACY), stores.legacy.begin() as authority:
+            places = stores.places(authority, keys)
+            note(authority, [_note(each, places) for each in plan])
+        drain(
+            stores.carrier,
+            stop=app.stop,
+            clock=time.monotonic,
+            timeout=600,
+            pause=app.settings.catchup.poll_seconds,
+        )
+        after = verify_stores(app, stores)
+    return {"changed": True, "verdict": after.verdict.value, "left": after.missing + after.extra + after.different}
+
+
+def _note(difference: RowDifference, places: dict[str, tuple[str, str]]) -> dict[str, str | None]:
+    part, local = places.get(difference.key, (None, None))
+    part = part or (difference.scope or "").partition("/")[0]
+    return {"part": part, "scope": difference.scope, "key": difference.key, "local": local}
+
+
+def _by_kind(plan: list[RowDifference]) -> dict[str, int]:
+    return dict(Counter(each.kind.value for each in plan))
+
+
+def show_plan(out: Console, plan: list[RowDifference], most: int = 20) -> None:
+    if not plan:
+        out.print("nothing differs: there is nothing to repair", highlight=False)
+        return
+    table = Table("row", "scope", "what will be done", "fields", box=None)
+    for each in plan[:most]:
+        fields = ", ".join(difference.field for difference in each.fields)
+        table.add_row(each.key, (each.scope or "–").replace("[", "\\["), _ACTS[each.kind], fields)
+    out.print(table)
+    if len(plan) > most:
+        out.print(f"… and {len(plan) - most} more", highlight=False)

@@ -1,0 +1,101 @@
+"""``crossfade status``: where the migration stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from adapters.postgres.capture import backlog
+from adapters.postgres.errors import speaking_for
+from adapters.postgres.ledger.evidence import EvidenceBook
+from adapters.postgres.ledger.quarantine import held
+from adapters.postgres.ledger.statistics import StatisticsBook
+from harness.cli.app import App, command, facts
+from harness.cli.stores import Stores, opened
+from harness.phases import NEXT_STEP, Phase
+from harness.records import Backlog
+from harness.routing import Store
+from harness.statistics import Result
+
+
+@command("crossfade status --json")
+def status(app: App) -> None:
+    """Show phase, route, what is on its way, what is in quarantine, and what to do next."""
+    with opened(app.settings) as stores:
+        document = status_of(stores)
+    app.result(document, lambda out: show(out, document))
+
+
+def status_of(stores: Stores) -> dict[str, Any]:
+    """The document that ``status --json`` prints."""
+    phase = stores.phase
+    document: dict[str, Any] = {"phase": phase.value, "epoch": 0, "next": NEXT_STEP[phase]}
+    if phase is Phase.IDLE:
+        return document | _NOTHING_YET
+    route = stores.routes.view().route
+    backlogs = backlogs_of(stores)
+    evidence = EvidenceBook(stores.new)
+    latest = evidence.verifications(1)
+    quarantined = held(stores.new)
+    return document | {
+        "epoch": route.epoch,
+        "reads_percent": route.reads_percent,
+        "writes_percent": route.writes_percent,
+        "shadow_percent": route.shadow_percent,
+        "dirty": {store.value: each.notes for store, each in backlogs.items()},
+        "lag_seconds": {store.value: round(each.lag_seconds, 3) for store, each in backlogs.items()},
+        "quarantined": len(quarantined),
+        "quarantined_by_reason": dict(Counter(each.reason for each in quarantined)),
+        "mismatches_confirmed": StatisticsBook(stores.new).total(None).results()[Result.MISMATCHED],
+        "rejected": [{"scope": each.scope, "error": each.error} for each in evidence.rejections()],
+        "uncaptured_tenants": stores.uncaptured_tenants(),
+        "last_verification": {"at": latest[0].at.isoformat(), "verdict": latest[0].verdict.value} if latest else None,
+    }
+
+
+_NOTHING_YET: dict[str, Any] = {
+    "reads_percent": 0.0,
+    "writes_percent": 0.0,
+    "shadow_percent": 0.0,
+    "dirty": {"legacy": 0, "new": 0},
+    "lag_seconds": {"legacy": 0.0, "new": 0.0},
+    "quarantined": 0,
+    "quarantined_by_reason": {},
+    "mismatches_confirmed": 0,
+    "rejected": [],
+    "uncaptured_tenants": [],
+    "last_verification": None,
+}
+
+
+def backlogs_of(stores: Stores) -> dict[Store, Backlog]:
+    found = {}
+    for store, engine in ((Store.LEGACY, stores.legacy), (Store.NEW, stores.new)):
+        with speaking_for(store):
+            found[store] = backlog(engine)
+    return found
+
+
+def show(out: Console, document: dict[str, Any]) -> None:
+    out.print(f"[bold]{document['phase']}[/]  epoch {document['epoch']}", highlight=False)
+    table = Table("", "legacy", "new", box=None)
+    table.add_row("reads served", f"{100 - document['reads_percent']:g} %", f"{document['reads_percent']:g} %")
+    table.add_row("writes served", f"{100 - document['writes_percent']:g} %", f"{document['writes_percent']:g} %")
+    for name, key, unit in (("dirty keys", "dirty", ""), ("lag", "lag_seconds", " s")):
+        table.add_row(name, *(f"{document[key][store]:g}{unit}" for store in ("legacy", "new")))
+    out.print(table)
+    last = document["last_verification"]
+    rows: dict[str, object] = {
+        "quarantined": document["quarantined"],
+        "mismatches confirmed": document["mismatches_confirmed"],
+        "last verification": f"{last['verdict']} at {last['at']}" if last else "none",
+    }
+    for rejected in document["rejected"]:
+        rows[f"rejected {rejected['scope'] or 'without scope'}"] = rejected["error"]
+    if document["uncaptured_tenants"]:
+        rows["tenants without capture"] = ", ".join(document["uncaptured_tenants"])
+    rows["next"] = document["next"]
+    out.print(facts(rows))

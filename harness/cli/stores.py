@@ -1,0 +1,153 @@
+"""The composition root: both stores, joined to the core by this migration's adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, exists, select
+
+from adapters.postgres.apply import Destination
+from adapters.postgres.bulk import ChunkCopier
+from adapters.postgres.capture import captured_tables
+from adapters.postgres.carry import StateCarrier
+from adapters.postgres.digest import LegacyQueue, TableSide
+from adapters.postgres.errors import speaking_for
+from adapters.postgres.ledger.phases import PhaseBook
+from adapters.postgres.ledger.route import RouteBook
+from adapters.postgres.pool import check_server, open_engine
+from adapters.prompts.canonical import COLUMNS
+from adapters.prompts.discover import require_tenants
+from adapters.prompts.dispatch import Reading
+from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping
+from adapters.prompts.prompt_manager import migrating, prompts, whole_part
+from adapters.prompts.repository import SqlPromptRepository
+from harness.config import Settings
+from harness.errors import NotPrepared, Refused
+from harness.phases import NEXT_STEP, Phase, at_least
+from harness.routing import Store
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Both stores opened. What is built from them is built when it is first asked for."""
+
+    settings: Settings
+    legacy: Engine
+    new: Engine
+
+    @cached_property
+    def reading(self) -> Reading:
+        migration = self.settings.migration
+        return Reading(self.settings.legacy.time_zone, migration.scope_policy, migration.keep)
+
+    @cached_property
+    def mapping(self) -> DispatchMapping:
+        """The tenants as they are now; StoreUnavailable if legacy is no Dispatch database."""
+        return DispatchMapping(require_tenants(self.legacy), self.reading)
+
+    @cached_property
+    def migrating(self) -> ColumnElement[bool]:
+        """Which of new's rows are this migration's; the others are new-only."""
+        return migrating([part.name for part in self.mapping.parts], with_type=self.reading.by_type)
+
+    @cached_property
+    def destination(self) -> Destination:
+        return Destination(whole_part(), COLUMNS, "enabled", lambda name: prompts.c.organization_id == name)
+
+    @cached_property
+    def legacy_repository(self) -> SqlPromptRepository:
+        return SqlPromptRepository(self.legacy, self.mapping)
+
+    @cached_property
+    def new_repository(self) -> SqlPromptRepository:
+        return SqlPromptRepository(self.new, PromptManagerMapping())
+
+    @cached_property
+    def carrier(self) -> StateCarrier:
+        return self.new_carrier()
+
+    def new_carrier(self) -> StateCarrier:
+        """A worker of its own; each thread wants one."""
+        return StateCarrier(self.legacy, self.mapping.parts, self.new, self.destination, self.settings.catchup)
+
+    @cached_property
+    def copier(self) -> ChunkCopier:
+        return ChunkCopier(self.legacy, self.mapping.parts, self.new, self.destination)
+
+    @cached_property
+    def phases(self) -> PhaseBook:
+        return PhaseBook(self.new)
+
+    @cached_property
+    def routes(self) -> RouteBook:
+        return RouteBook(self.new, new_only=self.has_new_only, key_type=UUID)
+
+    @cached_property
+    def legacy_side(self) -> TableSide:
+        return TableSide(self.legacy, Store.LEGACY, self.mapping.parts, COLUMNS)
+
+    @cached_property
+    def new_side(self) -> TableSide:
+        return TableSide(self.new, Store.NEW, [self.destination.part], COLUMNS, within=self.migrating)
+
+    @cached_property
+    def queue(self) -> LegacyQueue:
+        return LegacyQueue(self.legacy, self.legacy_side, self.new, ~self.migrating, prompts)
+
+    def places(self, authority: Connection, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Part and local key of those records that legacy has, by canonical key."""
+        found: dict[str, tuple[str, str]] = {}
+        for part in self.mapping.parts:
+            rows = part.carried_where(part.where_key(keys)).subquery()
+            named = select(cast(rows.c[part.key], Text), rows.c.local)
+            found |= {key: (part.name, local) for key, local in authority.execute(named)}
+        return found
+
+    def has_new_only(self) -> bool:
+        with speaking_for(Store.NEW), self.new.connect() as connection:
+            return connection.execute(select(exists(select(prompts.c.id).where(~self.migrating)))).scalar_one()
+
+    def uncaptured_tenants(self) -> list[str]:
+        """Tenants that appeared since ``prepare``: nothing of theirs is noted yet, so every gate is blocked."""
+        captured = captured_tables(self.legacy)
+        return [p.name for p in self.mapping.parts if (str(p.table.schema), p.table.name) not in captured]
+
+    @property
+    def phase(self) -> Phase:
+        """The phase now; IDLE where nothing is prepared."""
+        try:
+            return self.phases.present().phase
+        except NotPrepared:
+            return Phase.IDLE
+
+    def require(self, phase: Phase) -> None:
+        """Refused unless the migration has come as far as ``phase``."""
+        present = self.phase
+        if not at_least(present, phase):
+            raise Refused(f"the migration is {present}, and this needs {phase}. Next: {NEXT_STEP[present]}")
+
+
+@contextmanager
+def opened(settings: Settings, *, bulk: bool = False, application: str = "crossfade") -> Iterator[Stores]:
+    """Open both stores after a look at each: reachable, of a known version, and speaking UTF-8.
+
+    ``bulk`` lifts the time limit of statements. Both are closed when the block ends.
+    """
+    limit = 0.0 if bulk else None
+    legacy = open_engine(
+        settings.legacy.url, Store.LEGACY, settings.pool, application=application, statement_seconds=limit
+    )
+    try:
+        new = open_engine(settings.new.url, Store.NEW, settings.pool, application=application, statement_seconds=limit)
+        try:
+            check_server(legacy, Store.LEGACY)
+            check_server(new, Store.NEW)
+            yield Stores(settings, legacy, new)
+        finally:
+            new.dispose()
+    finally:
+        legacy.dispose()

@@ -1,0 +1,117 @@
+"""``crossfade verify``: stored data against stored data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from adapters.postgres.ledger.evidence import EvidenceBook
+from harness.cli.app import App, command, facts
+from harness.cli.stores import Stores, opened
+from harness.errors import MismatchFound
+from harness.phases import Phase
+from harness.records import RowDifference, Verdict, Verification
+from harness.verify import as_json
+from harness.verify import verify as compare_all
+
+
+@command("crossfade verify --json")
+@click.option(
+    "--patience", type=click.FloatRange(0), help="Seconds to wait for rows under way, instead of the settings'."
+)
+@click.option("--show-values", is_flag=True, help="Show the differing values themselves, not only their lengths.")
+def verify(app: App, patience: float | None, show_values: bool) -> None:
+    """Compare every row of both stores, field by field, by digests computed in the databases.
+
+    Rows that differ are looked at again once what is on its way has been carried over. Ends with 0 when all rows
+    are equal, with 3 when some are not or could not be settled. An error of a store is no verdict, and no pass.
+    """
+    with opened(app.settings, bulk=True) as stores:
+        found = verify_stores(app, stores, patience)
+    document = as_json(found) | {"examples": [example(each, show_values) for each in found.examples]}
+    app.result(document, lambda out: show(out, found, show_values))
+    if found.verdict is not Verdict.PASS:
+        raise MismatchFound(sentence(found))
+
+
+def verify_stores(
+    app: App, stores: Stores, patience: float | None = None, found: Callable[[RowDifference], None] = lambda _: None
+) -> Verification:
+    """Verify, and keep the result in the ledger."""
+    stores.require(Phase.BACKFILLED)
+    settings = app.settings.verify
+    result = compare_all(
+        stores.legacy_side,
+        stores.new_side,
+        stores.queue,
+        patience=settings.patience_seconds if patience is None else patience,
+        examples=settings.examples,
+        now=lambda: datetime.now(UTC),
+        clock=time.monotonic,
+        stop=app.stop,
+        found=found,
+    )
+    EvidenceBook(stores.new).add_verification(result)
+    return result
+
+
+def sentence(found: Verification) -> str:
+    """The verdict in one sentence, and what to do next."""
+    if found.verdict is Verdict.PASS:
+        return f"{found.compared} rows compared, none missing, extra or different"
+    if found.verdict is Verdict.INCONCLUSIVE:
+        return f"{found.unsettled} rows were still on their way; run crossfade catchup and verify again"
+    parts = [f"{n} {what}" for n, what in _counts(found) if n]
+    return f"of {found.compared} rows {', '.join(parts)}; crossfade repair --dry-run shows how to mend it"
+
+
+def _counts(found: Verification) -> list[tuple[int, str]]:
+    return [
+        (found.missing, "missing in new"),
+        (found.extra, "extra in new"),
+        (found.different, "different"),
+        (found.unaccounted, "neither carried nor quarantined"),
+    ]
+
+
+def example(difference: RowDifference, show_values: bool) -> dict[str, object]:
+    """A differing row for people and scripts; texts are left out unless asked for."""
+    return {
+        "key": difference.key,
+        "scope": difference.scope,
+        "kind": difference.kind.value,
+        "fields": [
+            {"field": f.field, "legacy": value(f.legacy, show_values), "new": value(f.new, show_values)}
+            for f in difference.fields
+        ],
+    }
+
+
+def value(text: str | None, show: bool) -> str | None:
+    """The text, or only its length."""
+    return text if show or text is None else f"‹{len(text)} characters›"
+
+
+def show(out: Console, found: Verification, show_values: bool) -> None:
+    colour = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}[found.verdict]
+    out.print(f"[bold {colour}]{found.verdict.value}[/]: {sentence(found)}", highlight=False)
+    out.print(facts({k: v for k, v in as_json(found).items() if k not in {"verdict", "at"}}))
+    if not found.examples:
+        return
+    table = Table("row", "scope", "kind", "field", "legacy", "new", title="differing rows", box=None)
+    for difference in found.examples:
+        fields = difference.fields or (None,)
+        for position, each in enumerate(fields):
+            head = (difference.key, difference.scope or "–", difference.kind.value) if not position else ("", "", "")
+            tail = (
+                (each.field, value(each.legacy, show_values) or "NULL", value(each.new, show_values) or "NULL")
+                if each
+                else ("", "", "")
+            )
+            table.add_row(*(cell.replace("[", "\\[") for cell in (*head, *tail)))
+    out.print(table)

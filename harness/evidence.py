@@ -1,0 +1,118 @@
+"""Evidence: what gates judge and the report shows, and how its numbers are put in words.
+
+The command line gathers it from the ledger and both stores; nothing below reads either.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from harness.phases import Phase
+from harness.records import (
+    AuditEntry,
+    Backlog,
+    MismatchSample,
+    PhaseState,
+    Quarantined,
+    Rejection,
+    RunTotals,
+    Verification,
+)
+from harness.routing import Route, Store
+from harness.statistics import Result, Role, Statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of a migration at ``generated_at``. Every stamp is aware.
+
+    ``statistics``: all processes' counts since backfill; ``by_minute`` the same, in order of time.
+    ``writes``: names of the operations that are writes. Their answers are not compared: what they leave behind is
+    carried over as state, and verify compares that.
+    ``lag_by_minute``: each store's greatest lag in seconds, where somebody recorded it.
+    ``verification``: the latest one, None if there was none; ``earlier`` ones latest first.
+    ``quarantined`` and ``mismatches`` may be samples; ``quarantined_total`` counts all that is open.
+    ``uncaptured``: parts of legacy, such as tenants created since prepare, whose changes nobody notes.
+    ``new_only``: records of new that legacy cannot hold.
+    ``versions``: crossfade's own and both servers', by name.
+    """
+
+    generated_at: datetime
+    phase: PhaseState
+    route: Route
+    settings_fingerprint: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=Statistics)
+    by_minute: tuple[tuple[datetime, Statistics], ...] = ()
+    lag_by_minute: tuple[tuple[datetime, Mapping[Store, float]], ...] = ()
+    writes: frozenset[str] = frozenset()
+    verification: Verification | None = None
+    earlier: tuple[Verification, ...] = ()
+    backlog: Mapping[Store, Backlog] = field(default_factory=dict)
+    quarantined: tuple[Quarantined, ...] = ()
+    quarantined_total: int = 0
+    mismatches: tuple[MismatchSample, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    uncaptured: tuple[str, ...] = ()
+    audit: tuple[AuditEntry, ...] = ()
+    runs: tuple[RunTotals, ...] = ()
+    new_only: int = 0
+
+    @property
+    def started(self) -> bool:
+        return self.phase.phase is not Phase.IDLE
+
+    @property
+    def open_quarantine(self) -> int:
+        """Rows in quarantine, never fewer than are listed."""
+        return max(self.quarantined_total, len(self.quarantined))
+
+    def calls(self, operation: str, store: Store, role: Role | None = None) -> int:
+        """How often the store was asked, in one role or in both."""
+        return self.statistics.latency(store, role, operation).count
+
+    def errors(self, operation: str, store: Store) -> int:
+        """How many of the store's calls failed; refusals such as "not found" are answers, not failures."""
+        return sum(self.statistics.errors[operation, store, role] for role in Role)
+
+
+def settled(results: Counter[Result]) -> int:
+    """Comparisons that came to an end: all but those not made or given up."""
+    return sum(results.values()) - results[Result.NOT_COMPARED]
+
+
+def count(n: int) -> str:
+    return f"{n:,}"
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """``1 row``, ``1,234 rows``."""
+    return f"{count(n)} {one if n == 1 else many or one + 's'}"
+
+
+def share(part: float) -> str:
+    """A share from 0 to 1 as a percentage of three digits. Never rounded to nothing, nor to the whole."""
+    if 0 < part < 0.00001:
+        return "under 0.001 %"
+    if 0.9995 <= part < 1:
+        return "over 99.9 %"
+    return f"{part * 100:.3g} %"
+
+
+_UNITS = ((1e-3, 1e-6, "µs"), (1.0, 1e-3, "ms"), (100.0, 1.0, "s"), (5400.0, 60.0, "min"), (172_800.0, 3600.0, "h"))
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them, to three digits."""
+    size, unit = next(((size, unit) for below, size, unit in _UNITS if abs(seconds) < below), (86_400.0, "days"))
+    number = seconds / size
+    return f"{number:,.0f} {unit}" if abs(number) >= 100 else f"{number:.3g} {unit}"
+
+
+def named(names: Sequence[str], most: int = 6) -> str:
+    """``a``, ``a and b``, ``a, b and c``; beyond ``most``: ``a, b and 17 more``."""
+    shown = list(names) if len(names) <= most else [*names[:most], f"{count(len(names) - most)} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))

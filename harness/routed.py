@@ -1,0 +1,183 @@
+"""Routed operations: what an application calls in place of a store's own methods.
+
+Each operation becomes one closure with everything bound beforehand, because it is in every caller's path: no lock, no
+metrics library, no waiting. It draws the store, calls it, notes the duration, leaves the answer to the shadow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.bound import Bound
+from harness.errors import RepositoryError, StoreUnavailable
+from harness.live import LiveRoute
+from harness.ports import Clock
+from harness.recorder import BUFFER
+from harness.routing import Route, RouteView, Store
+from harness.shadow import Shadow
+from harness.statistics import Drop, Role
+from harness.underway import UnderWay
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What all operations of a router share. ``random`` answers from 0 to below 1."""
+
+    live: LiveRoute
+    under_way: UnderWay
+    shadow: Shadow
+    clock: Clock
+    random: Callable[[], float]
+    fallback: bool
+
+
+def authority(route: Route, scope: str | None) -> Store:
+    """The store that accepts writes of the scope; legacy where neither the scope nor the route can tell."""
+    return (route.sole_authority or Store.LEGACY) if scope is None else route.authority(scope)
+
+
+def apart(view: RouteView, under_way: UnderWay, scope: str | None, key: Hashable | None) -> Drop | None:
+    """Why a read of this scope and key is not drawn and not compared, or None: it is as any other."""
+    if scope in view.held_scopes or key in view.held_keys:
+        return Drop.HELD
+    if view.sets_differ and scope is None and key is None:
+        return Drop.HELD
+    if under_way.pending and under_way.touches(scope, key):
+        return Drop.UNDER_WAY
+    return None
+
+
+def routed_read(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
+    """A read: served by the drawn store, shadowed to the other."""
+    live, under_way, shadow = wiring.live, wiring.under_way, wiring.shadow
+    clock, random, queue, refuse = wiring.clock, wiring.random, shadow.queue, shadow.refuse
+    legacy_method, new_method = bound.methods[Store.LEGACY], bound.methods[Store.NEW]
+    legacy_calls = bound.track.calls[Store.LEGACY, Role.SERVED, False]
+    new_calls = bound.track.calls[Store.NEW, Role.SERVED, False]
+    legacy_items, new_items = legacy_calls.items, new_calls.items
+    track, standing_apart, failed = bound.track, _read_apart(bound, wiring), _failed_read(bound, wiring)
+
+    def routed(*args: Any, **kwargs: Any) -> Any:
+        view = live.current
+        if under_way.pending or view.sets_differ or view.held_scopes or view.held_keys:
+            scope, key = bound.place(args, kwargs)
+            reason = apart(view, under_way, scope, key)
+            if reason is not None:
+                return standing_apart(view, reason, scope, args, kwargs)
+        route = view.route
+        if random() * 100.0 < route.reads_percent:
+            store, method, items, calls = Store.NEW, new_method, new_items, new_calls
+        else:
+            store, method, items, calls = Store.LEGACY, legacy_method, legacy_items, legacy_calls
+        began = clock()
+        try:
+            answer = method(*args, **kwargs)
+        except Exception as error:
+            instead = failed(route, store, clock() - began, error, args, kwargs)
+            if instead is None:
+                raise
+            return instead[0]
+        seconds = clock() - began
+        if len(items) < BUFFER:  # Buffer.add, without the cost of calling it
+            items.append(seconds)
+        else:
+            calls.lost.add()
+        if random() * 100.0 < route.shadow_percent:
+            if len(queue) < shadow.room:
+                queue.append((bound, store, args, kwargs, answer, None))
+            else:
+                refuse(track)
+        return answer
+
+    return routed
+
+
+def _read_apart(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
+    """A read of what the other store is known not to show: neither drawn, nor compared, nor answered by it instead."""
+    track, clock = bound.track, wiring.clock
+
+    def read(view: RouteView, reason: Drop, scope: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        store = Store.LEGACY if reason is Drop.HELD else authority(view.route, scope)
+        failed, began = False, clock()
+        try:
+            return bound.methods[store](*args, **kwargs)
+        except Exception as error:
+            failed = not isinstance(error, RepositoryError)
+            raise
+        finally:
+            track.calls[store, Role.SERVED, failed].add(clock() - began)
+            track.drops[reason].add()
+
+    return read
+
+
+def _failed_read(bound: Bound, wiring: Wiring) -> Callable[..., tuple[Any] | None]:
+    """A read whose store raised: counted, compared, and answered by the other store if this one is away."""
+    track, shadow, queue = bound.track, wiring.shadow, wiring.shadow.queue
+
+    def failed(
+        route: Route,
+        store: Store,
+        seconds: float,
+        error: Exception,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Any] | None:
+        """The other store's answer, or None: the error is the caller's. Raises the other store's refusal."""
+        track.calls[store, Role.SERVED, not isinstance(error, RepositoryError)].add(seconds)
+        unavailable = isinstance(error, StoreUnavailable)
+        # Before anything is raised: an error that only one of the stores has is what comparing is for.
+        if wiring.random() * 100.0 < route.shadow_percent:
+            if unavailable:
+                track.drops[Drop.STORE_FAILED].add()
+            elif len(queue) < shadow.room:
+                queue.append((bound, store, args, kwargs, None, type(error)))
+            else:
+                shadow.refuse(track)
+        return _fall_back(bound, wiring.clock, store.other, args, kwargs) if unavailable and wiring.fallback else None
+
+    return failed
+
+
+def _fall_back(
+    bound: Bound, clock: Clock, store: Store, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any] | None:
+    """What the store answers, None when it fails as well. Raises its RepositoryError, which is an answer."""
+    bound.track.fallbacks.add()
+    failed, began = False, clock()
+    try:
+        return (bound.methods[store](*args, **kwargs),)
+    except RepositoryError:
+        raise
+    except Exception:  # noqa: BLE001 - the caller gets the first store's error, which came first
+        failed = True
+        return None
+    finally:
+        bound.track.calls[store, Role.SERVED, failed].add(clock() - began)
+
+
+def routed_write(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
+    """A write: goes to the store with authority; the carrier brings it to the other one."""
+    live, under_way, clock, track = wiring.live, wiring.under_way, wiring.clock, bound.track
+
+    def routed(*args: Any, **kwargs: Any) -> Any:
+        scope, key = bound.place(args, kwargs)
+        store = authority(live.current.route, scope)
+        began = clock()
+        try:
+            answer = bound.methods[store](*args, **kwargs)
+        except RepositoryError:  # refused: nothing has changed
+            track.calls[store, Role.SERVED, False].add(clock() - began)
+            raise
+        except BaseException:
+            under_way.note(scope, key)  # the commit may have been made all the same
+            track.calls[store, Role.SERVED, True].add(clock() - began)
+            raise
+        # Before the caller hears of it: what it reads next must not be older than its own write.
+        under_way.note(scope, key)
+        track.calls[store, Role.SERVED, False].add(clock() - began)
+        return answer
+
+    return routed

@@ -1,0 +1,157 @@
+"""Writes under way: what this process wrote and is not yet known to have arrived in the other store.
+
+A caller that has just written must not read the state before. Until a write is carried over, reads that may touch
+it are answered by the store that took it. A thread nudges the carrier, so that this lasts milliseconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+
+from harness.ports import Carrier
+
+LIMIT = 10_000  # writes told apart; beyond it every read counts as touching one
+FIRST_PAUSE = 0.05  # seconds between two attempts to carry over, doubled each time
+LONGEST_PAUSE = 5.0
+CHECKED = 100  # writes asked after one by one when they could not be carried over together
+
+Write = tuple[str | None, Hashable | None]  # scope and key, each None when it cannot be told
+
+
+class _Writes:
+    """A set of writes, with what a read asks of it. Added to under a lock, asked without one."""
+
+    __slots__ = ("all", "keyless", "keys", "scopeless", "scopes")
+
+    def __init__(self, writes: frozenset[Write] = frozenset()) -> None:
+        self.all: set[Write] = set()
+        self.scopes: set[str] = set()
+        self.keys: set[Hashable] = set()
+        self.scopeless = self.keyless = False
+        for write in writes:
+            self.add(write)
+
+    def add(self, write: Write) -> None:
+        scope, key = write
+        if scope is None:
+            self.scopeless = True
+        else:
+            self.scopes.add(scope)
+        if key is None:
+            self.keyless = True
+        else:
+            self.keys.add(key)
+        self.all.add(write)
+
+    def touch(self, scope: str | None, key: Hashable | None) -> bool:
+        """Whether one of the writes may have changed what a read of this scope and key sees.
+
+        A write of an unknown scope may have been in any scope, one of an unknown key on any key.
+        """
+        if scope is None and key is None:
+            return bool(self.all)
+        in_scope = scope is not None and (self.scopeless or scope in self.scopes)
+        return in_scope or (key is not None and (self.keyless or key in self.keys))
+
+
+class UnderWay:
+    """Keeps the writes under way and has them carried over. Without a carrier it keeps none.
+
+    ``pending`` is empty while nothing is under way: one attribute for a read to look at.
+    """
+
+    def __init__(self, carrier: Carrier | None, failed: Callable[[object], object], limit: int = LIMIT) -> None:
+        self._carrier, self._failed, self._limit = carrier, failed, limit
+        self._lock = threading.Lock()  # among writers and the carrying thread; reads take none
+        self._waiting, self._carrying = _Writes(), _Writes()
+        self._overflows = 0  # writes not told apart since nothing at all was left to carry over
+        self.pending: tuple[_Writes, ...] = ()
+        self._nudge, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(carrier,), name="crossfade-carry", daemon=True)
+
+    def note(self, scope: str | None, key: Hashable | None) -> None:
+        """A write of this scope and key was, or may have been, committed."""
+        if self._carrier is None:
+            return
+        with self._lock:
+            known = scope is not None or key is not None
+            if known and len(self._waiting.all) + len(self._carrying.all) < self._limit:
+                self._waiting.add((scope, key))
+            else:
+                self._overflows += 1  # not told apart any more, rather than forgotten
+            self._expose()
+        self._nudge.set()
+
+    def touches(self, scope: str | None, key: Hashable | None) -> bool:
+        """Whether a read of this scope and key may see less than was written."""
+        # One read of ``pending``: waiting and carrying change places in a single assignment.
+        return self._overflows > 0 or any(writes.touch(scope, key) for writes in self.pending)
+
+    def start(self) -> None:
+        if self._carrier is not None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end, after a last attempt if writes are waiting for one; returns at once."""
+        self._stopping.set()
+        self._nudge.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait at most so long for the thread to end, and say whether it has."""
+        if self._thread.ident is None:
+            return True
+        self._thread.join(max(0.0, seconds))
+        return not self._thread.is_alive()
+
+    def _expose(self) -> None:
+        self.pending = tuple(writes for writes in (self._waiting, self._carrying) if writes.all)
+        if self._overflows and not self.pending:
+            self.pending = (_Writes(),)
+
+    def _run(self, carrier: Carrier) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            self._nudge.wait()
+            self._nudge.clear()
+            if self._carry(carrier):
+                pause = FIRST_PAUSE
+            elif not self._stopping.wait(pause):
+                pause = min(2 * pause, LONGEST_PAUSE)
+                self._nudge.set()
+            if self._stopping.is_set():
+                return
+
+    def _carry(self, carrier: Carrier) -> bool:
+        """Have everything that is pending carried over; True when nothing of it is left."""
+        with self._lock:
+            self._carrying, self._waiting = self._waiting, _Writes()
+            carrying, overflows = self._carrying, self._overflows
+            self._expose()
+        left: frozenset[Write] = frozenset()
+        all_arrived = False
+        try:
+            if carrying.all:
+                # All in one call: carried scope by scope, a busy process would fall behind its own writes.
+                carrier.carry(frozenset(carrying.scopes), frozenset(carrying.keys))
+            all_arrived = overflows > 0 and carrier.is_settled(None, None)
+        except Exception as error:  # noqa: BLE001 - the writes stay under way, and the thread must live to try again
+            self._failed(error)
+            left = self._unsettled(carrier, carrying)
+        with self._lock:
+            self._waiting, self._carrying = _Writes(left | frozenset(self._waiting.all)), _Writes()
+            if all_arrived and overflows == self._overflows:  # none came while the carrier was asked
+                self._overflows = 0
+            self._expose()
+            return not left and not self._overflows
+
+    def _unsettled(self, carrier: Carrier, carrying: _Writes) -> frozenset[Write]:
+        """What is left of writes that could not be carried over together: one bad scope must not hold up the rest."""
+        left = set(carrying.all)
+        try:
+            for write in list(left)[:CHECKED]:
+                if carrier.is_settled(*write):
+                    left.discard(write)
+        except Exception as error:  # noqa: BLE001 - it cannot be told now: they stay under way
+            self._failed(error)
+        return frozenset(left)

@@ -1,0 +1,217 @@
+"""Verify: stored data against stored data.
+
+Digests computed in the databases are compared bucket by bucket; only unequal buckets are read row by row, and only
+unequal rows are looked at again. A row is reported when two looks in a row found the same two versions of it and
+nothing noted for it in between: then no write and no carrying-over was on its way. (A carrying-over between the two
+reads of one look would show new's old version once, and the next look new's later one.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from itertools import islice
+from threading import Event
+from typing import Protocol
+
+from harness.ports import Clock
+from harness.records import FieldDifference, Kind, RowDifference, Verdict, Verification
+
+_PAUSE = 0.1
+_LATE_LOOKS = 2
+_MOST_LOOKED_AT = 2_000  # rows in one look; more differing rows are looked at in turns
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What is known of the rows of one bucket without reading them: how many, and a sum over their digests."""
+
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row: its scope, and each canonical column as text; None is NULL."""
+
+    scope: str | None
+    values: tuple[str | None, ...]
+
+
+class Side(Protocol):
+    """One store's representable rows, as verify reads them. Keys and buckets sort alike on both sides."""
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    def digests(self) -> Mapping[str, Digest]:
+        """Every bucket that has rows."""
+        ...
+
+    def rows_in(self, buckets: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Key and digest of each row of the buckets, in the order of keys; bounded memory."""
+        ...
+
+    def records(self, keys: Collection[str]) -> Mapping[str, Record]:
+        """The rows with these keys that there are."""
+        ...
+
+
+class Queue(Protocol):
+    """What is known to be on its way, and what cannot go."""
+
+    def noted(self, keys: Collection[str], scopes: Collection[str | None]) -> frozenset[str]:
+        """Those of the keys for which something is noted and not yet carried over."""
+        ...
+
+    def quarantine(self) -> tuple[int, int]:
+        """How many rows are in quarantine, and how many legacy rows and entries have no counterpart."""
+        ...
+
+    def new_only(self) -> int:
+        """How many rows of new are none of this migration's business."""
+        ...
+
+
+@dataclass(slots=True)
+class _Findings:
+    """Rows that differ, by what became of them."""
+
+    confirmed: dict[str, RowDifference] = field(default_factory=dict)
+    transient: int = 0
+    unsettled: int = 0
+
+
+def verify(
+    legacy: Side,
+    new: Side,
+    queue: Queue,
+    *,
+    patience: float,
+    examples: int,
+    now: Callable[[], datetime],
+    clock: Clock,
+    stop: Event,
+    found: Callable[[RowDifference], None] = lambda _: None,
+) -> Verification:
+    """Compare all rows and return the verdict. ``found`` gets every confirmed difference, in no order.
+
+    ``patience``: seconds that differing rows may take to be carried over before they count as unsettled. Unsettled
+    rows make the verdict inconclusive, never a pass. Errors of a store are raised: there is no verdict then.
+    """
+    started = clock()
+    ours, theirs = legacy.digests(), new.digests()
+    unequal = sorted(bucket for bucket in ours.keys() | theirs.keys() if ours.get(bucket) != theirs.get(bucket))
+    suspects = _suspects(legacy, new, unequal)
+    findings = _Findings()
+    until = clock() + patience
+    while batch := _take(suspects, _MOST_LOOKED_AT):
+        _look(legacy, new, queue, batch, findings, until=until, clock=clock, stop=stop)
+    for difference in findings.confirmed.values():
+        found(difference)
+    kinds = [difference.kind for difference in findings.confirmed.values()]
+    quarantined, unaccounted = queue.quarantine()
+    return Verification(
+        at=now(),
+        verdict=_verdict(findings, unaccounted),
+        compared=sum(digest.rows for digest in ours.values()) + kinds.count(Kind.EXTRA),
+        missing=kinds.count(Kind.MISSING),
+        extra=kinds.count(Kind.EXTRA),
+        different=kinds.count(Kind.DIFFERENT),
+        transient=findings.transient,
+        unsettled=findings.unsettled,
+        quarantined=quarantined,
+        unaccounted=unaccounted,
+        new_only=queue.new_only(),
+        seconds=clock() - started,
+        examples=tuple(list(findings.confirmed.values())[:examples]),
+    )
+
+
+def _verdict(findings: _Findings, unaccounted: int) -> Verdict:
+    if findings.confirmed or unaccounted:
+        return Verdict.FAIL
+    return Verdict.INCONCLUSIVE if findings.unsettled else Verdict.PASS
+
+
+def _suspects(legacy: Side, new: Side, buckets: Collection[str]) -> Iterator[str]:
+    """Keys whose digests differ: both sides read in the order of keys, side by side."""
+    if not buckets:
+        return
+    ours, theirs = legacy.rows_in(buckets), new.rows_in(buckets)
+    a, b = next(ours, None), next(theirs, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and a[0] < b[0]):
+            assert a is not None  # noqa: S101 - the loop's condition; for the type checker
+            yield a[0]
+            a = next(ours, None)
+        elif a is None or b[0] < a[0]:
+            yield b[0]
+            b = next(theirs, None)
+        else:
+            if a[1] != b[1]:
+                yield a[0]
+            a, b = next(ours, None), next(theirs, None)
+
+
+def _take(keys: Iterator[str], most: int) -> list[str]:
+    return list(islice(keys, most))
+
+
+def _look(
+    legacy: Side,
+    new: Side,
+    queue: Queue,
+    keys: Sequence[str],
+    findings: _Findings,
+    *,
+    until: float,
+    clock: Clock,
+    stop: Event,
+) -> None:
+    """Look at rows again until each is equal, confirmed, or out of patience."""
+    open_keys, before = set(keys), dict[str, tuple[Record | None, Record | None]]()
+    late = 0
+    while open_keys:
+        theirs, ours = new.records(open_keys), legacy.records(open_keys)
+        scopes = {record.scope for record in (*theirs.values(), *ours.values())}
+        on_the_way = queue.noted(open_keys, scopes)
+        for key in sorted(open_keys):
+            pair = ours.get(key), theirs.get(key)
+            if pair[0] == pair[1]:
+                findings.transient += 1
+                open_keys.discard(key)
+            elif key in on_the_way:
+                before.pop(key, None)
+            elif before.get(key) == pair:
+                findings.confirmed[key] = difference(legacy.columns, key, *pair)
+                open_keys.discard(key)
+            else:
+                before[key] = pair
+        late += clock() >= until  # what is not on its way gets the second look that confirms it, however late
+        if stop.is_set() or late > _LATE_LOOKS:
+            findings.unsettled += len(open_keys)
+            return
+        if open_keys:
+            stop.wait(_PAUSE)
+
+
+def difference(columns: Sequence[str], key: str, ours: Record | None, theirs: Record | None) -> RowDifference:
+    """How two versions of one row differ, field by field."""
+    if theirs is None:
+        return RowDifference(key, ours.scope if ours else None, Kind.MISSING)
+    if ours is None:
+        return RowDifference(key, theirs.scope, Kind.EXTRA)
+    differing = tuple(
+        FieldDifference(name, mine, other)
+        for name, mine, other in zip(columns, ours.values, theirs.values, strict=True)
+        if mine != other
+    )
+    return RowDifference(key, ours.scope, Kind.DIFFERENT, differing)
+
+
+def as_json(verification: Verification) -> dict[str, object]:
+    """The verification's counts, as ``verify --json`` prints them."""
+    plain = {f.name: getattr(verification, f.name) for f in fields(verification) if f.name != "examples"}
+    return plain | {"at": verification.at.isoformat(), "verdict": verification.verdict.value}

@@ -1,0 +1,165 @@
+"""A real PostgreSQL for every test that needs one: embedded, or the server that CROSSFADE_TEST_URL names."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import Engine, make_url
+
+from adapters.postgres.embedded import EmbeddedServer
+from adapters.postgres.ledger.opening import open_ledger
+from adapters.postgres.migrations import upgrade
+from adapters.postgres.pool import open_engine
+from harness.config import PoolSettings
+from harness.routing import Store
+
+POOL = PoolSettings()
+
+
+@dataclass
+class Server:
+    """Where the tests' databases are made. ``embedded`` is None when the server was named by CROSSFADE_TEST_URL."""
+
+    admin_url: str
+    embedded: EmbeddedServer | None = None
+    prefix: str = field(default_factory=lambda: f"crossfade_test_{uuid.uuid4().hex[:8]}")
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def url(self, database: str) -> str:
+        return make_url(self.admin_url).set(database=database).render_as_string(hide_password=False)
+
+    def create(self, name: str, template: str = "template1") -> str:
+        """A new database as a copy of the template, under a name that no other run uses; its URL."""
+        database = f"{self.prefix}_{next(self.numbers)}_{name}"
+        self._run("CREATE DATABASE {} TEMPLATE {}", database, template)
+        return self.url(database)
+
+    def drop(self, url: str) -> None:
+        database = make_url(url).database or ""
+        with psycopg.connect(self.admin_url, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,))
+        self._run("DROP DATABASE IF EXISTS {}", database)
+
+    def _run(self, statement: str, *names: str) -> None:
+        with psycopg.connect(self.admin_url, autocommit=True) as admin:
+            admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+
+    @contextmanager
+    def database(self, name: str, template: str = "template1") -> Iterator[str]:
+        url = self.create(name, template)
+        try:
+            yield url
+        finally:
+            self.drop(url)
+
+
+@dataclass(frozen=True)
+class Databases:
+    """The two databases of one test."""
+
+    legacy_url: str
+    new_url: str
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    if url := os.environ.get("CROSSFADE_TEST_URL"):
+        yield Server(url)
+        return
+    with EmbeddedServer() as embedded:
+        yield Server(embedded.url(), embedded)
+
+
+@pytest.fixture
+def databases(server: Server) -> Iterator[Databases]:
+    """Two empty databases."""
+    with server.database("legacy") as legacy, server.database("new") as new:
+        yield Databases(legacy, new)
+
+
+@contextmanager
+def engine_for(url: str, store: Store) -> Iterator[Engine]:
+    engine = open_engine(url, store, POOL, application="crossfade-test")
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture
+def legacy_engine(databases: Databases) -> Iterator[Engine]:
+    with engine_for(databases.legacy_url, Store.LEGACY) as engine:
+        yield engine
+
+
+@pytest.fixture
+def new_engine(databases: Databases) -> Iterator[Engine]:
+    with engine_for(databases.new_url, Store.NEW) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def prepared_templates(server: Server) -> Iterator[Databases]:
+    """Two databases as ``prepared`` gives them, to copy from: a copy is made faster than a migration runs."""
+    with ExitStack() as stack:
+        urls = {}
+        for store in Store:
+            urls[store] = stack.enter_context(server.database(f"{store}_template"))
+            with engine_for(urls[store], store) as engine:
+                upgrade(engine, store.value)
+                if store is Store.NEW:
+                    open_ledger(engine, actor="test", salt="salt")
+        yield Databases(urls[Store.LEGACY], urls[Store.NEW])
+
+
+@pytest.fixture
+def prepared(server: Server, prepared_templates: Databases) -> Iterator[Databases]:
+    """Two databases with all revisions applied and the ledger opened (IDLE, salt "salt"); nothing is captured."""
+    names = {
+        "legacy": make_url(prepared_templates.legacy_url).database or "",
+        "new": make_url(prepared_templates.new_url).database or "",
+    }
+    with server.database("legacy", names["legacy"]) as legacy, server.database("new", names["new"]) as new:
+        yield Databases(legacy, new)
+
+
+@pytest.fixture
+def prepared_legacy(prepared: Databases) -> Iterator[Engine]:
+    with engine_for(prepared.legacy_url, Store.LEGACY) as engine:
+        yield engine
+
+
+@pytest.fixture
+def prepared_new(prepared: Databases) -> Iterator[Engine]:
+    with engine_for(prepared.new_url, Store.NEW) as engine:
+        yield engine
+
+
+def recordings_place() -> Path:
+    """Where recordings of the real legacy system are, if they are."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "dispatch"
+    return Path(os.environ.get("CROSSFADE_RECORDINGS", beside))
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of recordings; tests that take it are to be marked ``real``."""
+    return recordings_place()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = recordings_place()
+    if not place.is_dir():
+        absent = pytest.mark.skip(reason=f"no recordings of the legacy system in {place}")
+        for item in items:
+            if item.get_closest_marker("real"):
+                item.add_marker(absent)

@@ -1,0 +1,166 @@
+"""Both stores, prepared and joined as the command line joins them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from io import StringIO
+from threading import Event
+from typing import Any
+
+import pytest
+from fix_postgres import Databases
+from rich.console import Console
+from sqlalchemy import Connection, Engine, MetaData, Row, insert, text
+from sqlalchemy.schema import CreateSchema
+
+from adapters.prompts.dispatch import Reading, tenant_schema, tenant_tables
+from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping
+from adapters.prompts.repository import SqlPromptRepository
+from harness.catchup import drain
+from harness.cli.app import App
+from harness.cli.backfill import backfill_stores
+from harness.cli.prepare import prepare_stores
+from harness.cli.stores import Stores, opened
+from harness.cli.verify import verify_stores
+from harness.config import LegacySettings, NewSettings, Settings
+from harness.records import Verification
+
+TENANTS = ("acme", "umbra")
+PROJECTS = 6
+
+
+def create_tenants(connection: Connection, tenants: tuple[str, ...] = TENANTS, projects: int = PROJECTS) -> None:
+    """Dispatch-shaped schemas with numbered projects and no prompt."""
+    connection.execute(text("CREATE SCHEMA IF NOT EXISTS dispatch_core"))
+    connection.execute(
+        text(
+            "CREATE TABLE IF NOT EXISTS dispatch_core.organization"
+            " (id serial PRIMARY KEY, name varchar UNIQUE, slug varchar)"
+        )
+    )
+    for slug in tenants:
+        connection.execute(CreateSchema(tenant_schema(slug)))
+        metadata = MetaData()
+        project, _ = tenant_tables(slug, metadata)
+        metadata.create_all(connection)
+        connection.execute(
+            text("INSERT INTO dispatch_core.organization (name, slug) VALUES (:slug, :slug)"), {"slug": slug}
+        )
+        if projects:
+            connection.execute(insert(project), [{"name": f"Team {n}", "organization_id": 1} for n in range(projects)])
+
+
+@dataclass(frozen=True)
+class Repositories:
+    legacy: SqlPromptRepository
+    new: SqlPromptRepository
+    legacy_engine: Engine
+    new_engine: Engine
+    mapping: DispatchMapping
+
+
+@pytest.fixture
+def repositories(prepared_legacy: Engine, prepared_new: Engine) -> Repositories:
+    """The shared repository over both stores: two tenants with six projects each, and no prompt."""
+    with prepared_legacy.begin() as connection:
+        create_tenants(connection)
+    mapping = DispatchMapping(TENANTS, Reading())
+    return Repositories(
+        SqlPromptRepository(prepared_legacy, mapping),
+        SqlPromptRepository(prepared_new, PromptManagerMapping()),
+        prepared_legacy,
+        prepared_new,
+        mapping,
+    )
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A migration under test: both stores as the command line opens them, and the App it would have."""
+
+    app: App
+    stores: Stores
+
+    def sql(self, statement: str, **values: object) -> list[Row[Any]]:
+        """Run a statement on legacy as some other program would."""
+        return _execute(self.stores.legacy, statement, values)
+
+    def new_sql(self, statement: str, **values: object) -> list[Row[Any]]:
+        return _execute(self.stores.new, statement, values)
+
+    def prompt(self, tenant: str = "acme", project: int | None = 1, genai_type: int = 2, **columns: object) -> int:
+        """Insert a row as Dispatch's own service would; its id."""
+        given = {
+            "genai_type": genai_type,
+            "genai_prompt": "What happened, and to whom?",
+            "enabled": False,
+            "created_at": datetime(2025, 1, 1, 9, 30, 0, 1),
+            "updated_at": datetime(2025, 1, 1, 9, 30, 0, 7),
+            "project_id": project,
+        } | columns
+        names = ", ".join(given)
+        values = ", ".join(f":{name}" for name in given)
+        table = f"{tenant_schema(tenant)}.prompt"
+        [row] = self.sql(f"INSERT INTO {table} ({names}) VALUES ({values}) RETURNING id", **given)
+        return int(row[0])
+
+    def notes(self) -> list[tuple[str, str | None, str | None]]:
+        rows = self.sql("SELECT part, scope, key FROM crossfade.dirty ORDER BY seq")
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    def drain(self) -> int:
+        """Carry over until nothing more can be; how many notes are left."""
+        _, left = drain(self.stores.new_carrier(), stop=Event(), clock=time.monotonic, timeout=60, pause=0.01)
+        return left
+
+    def verify(self) -> Verification:
+        return verify_stores(self.app, self.stores, patience=0)
+
+    def prepare(self) -> None:
+        prepare_stores(self.app, self.stores, id_index=True, reason="a test")
+
+    def backfill(self, chunk_rows: int | None = None) -> dict[str, Any]:
+        return backfill_stores(self.app, self.stores, chunk_rows)
+
+
+def _execute(engine: Engine, statement: str, values: dict[str, object]) -> list[Row[Any]]:
+    with engine.begin() as connection:
+        result = connection.execute(text(statement), values)
+        return list(result) if result.returns_rows else []
+
+
+@contextmanager
+def migration_between(databases: Databases, **sections: Any) -> Iterator[Migration]:
+    """A migration between two databases, with settings other than the defaults where given."""
+    settings = Settings(
+        legacy=LegacySettings(url=databases.legacy_url), new=NewSettings(url=databases.new_url), **sections
+    )
+    app = App(settings, True, Console(file=StringIO()), Console(file=StringIO()))
+    with opened(settings, bulk=True, application="crossfade-test") as stores:
+        yield Migration(app, stores)
+
+
+@pytest.fixture
+def migration(databases: Databases) -> Iterator[Migration]:
+    """Two tenants with six projects each and no prompt, not prepared yet."""
+    with migration_between(databases) as found:
+        with found.stores.legacy.begin() as connection:
+            create_tenants(connection)
+        yield found
+
+
+@pytest.fixture
+def prepared_migration(migration: Migration) -> Migration:
+    migration.prepare()
+    return migration
+
+
+@pytest.fixture
+def carried_migration(prepared_migration: Migration) -> Migration:
+    """Prepared and backfilled while empty: whatever is written now is catch-up's to carry."""
+    prepared_migration.backfill()
+    return prepared_migration

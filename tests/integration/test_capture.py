@@ -1,0 +1,142 @@
+"""Capture notes every change, whoever makes it, and nobody's writes suffer for it."""
+
+from __future__ import annotations
+
+import pytest
+from fix_postgres import Databases
+from fix_stores import Migration, create_tenants, migration_between
+from sqlalchemy import text
+
+from adapters.postgres.capture import attach, is_attached
+from adapters.prompts.dispatch import legacy_id
+from harness.config import MigrationSettings
+
+TABLE = "dispatch_organization_acme.prompt"
+
+
+def forget(migration: Migration) -> None:
+    migration.sql("DELETE FROM crossfade.dirty")
+
+
+def test_each_kind_of_write_is_noted(prepared_migration: Migration) -> None:
+    """Insert, update and delete by plain SQL each leave a note of scope and canonical key."""
+    number = prepared_migration.prompt(project=3, genai_type=4)
+    note = ("acme", "acme/project-3/conversation-summary", str(legacy_id("acme", number)))
+    assert prepared_migration.notes() == [note]
+    prepared_migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'x'")
+    prepared_migration.sql(f"DELETE FROM {TABLE}")
+    assert prepared_migration.notes() == [note] * 3
+
+
+def test_scope_change_notes_both_scopes(prepared_migration: Migration) -> None:
+    """A row that moves to another scope is noted in the one it leaves and the one it enters."""
+    prepared_migration.prompt(project=1, genai_type=1)
+    forget(prepared_migration)
+    prepared_migration.sql(f"UPDATE {TABLE} SET project_id = 2, genai_type = 99")
+    scopes = {scope for _, scope, _ in prepared_migration.notes()}
+    assert scopes == {"acme/project-1/tag-recommendation", "acme/project-2/type-99"}
+
+
+def test_cascade_is_noted(prepared_migration: Migration) -> None:
+    """Prompts that go with their project are noted, though no statement ever named them."""
+    for number in (1, 2, 3):
+        prepared_migration.prompt(project=5, genai_type=number)
+    forget(prepared_migration)
+    prepared_migration.sql("DELETE FROM dispatch_organization_acme.project WHERE id = 5")
+    assert len(prepared_migration.notes()) == 3
+
+
+def test_truncate_is_noted_for_the_part(prepared_migration: Migration) -> None:
+    """TRUNCATE leaves one note that stands for the whole part."""
+    prepared_migration.prompt()
+    forget(prepared_migration)
+    prepared_migration.sql(f"TRUNCATE {TABLE}")
+    assert prepared_migration.notes() == [("acme", None, None)]
+
+
+def test_rolled_back_write_leaves_no_note(prepared_migration: Migration) -> None:
+    """Note and write are one transaction: neither stays without the other."""
+    with prepared_migration.stores.legacy.connect() as connection:
+        connection.execute(text(f"INSERT INTO {TABLE} (genai_type, genai_prompt, enabled) VALUES (1, 'x', true)"))
+        connection.rollback()
+    assert prepared_migration.notes() == []
+
+
+def test_carried_writes_are_not_noted(prepared_migration: Migration) -> None:
+    """A session that carries state over leaves no note, so nothing echoes."""
+    with prepared_migration.stores.legacy.begin() as connection:
+        connection.execute(text("SELECT set_config('crossfade.applying', 'on', true)"))
+        connection.execute(text(f"INSERT INTO {TABLE} (genai_type, genai_prompt, enabled) VALUES (1, 'x', true)"))
+    assert prepared_migration.notes() == []
+
+
+def test_role_with_rights_on_the_table_alone_writes_as_before(prepared_migration: Migration) -> None:
+    """Dispatch's own database role needs no grant on anything of ours."""
+    prepared_migration.prompt()
+    forget(prepared_migration)
+    with prepared_migration.stores.legacy.begin() as connection:
+        connection.execute(text("CREATE ROLE crossfade_plain_writer NOLOGIN"))
+        try:
+            connection.execute(text("GRANT USAGE ON SCHEMA dispatch_organization_acme TO crossfade_plain_writer"))
+            connection.execute(text(f"GRANT SELECT, UPDATE ON {TABLE} TO crossfade_plain_writer"))
+            connection.execute(text("SET LOCAL ROLE crossfade_plain_writer"))
+            connection.execute(text(f"UPDATE {TABLE} SET genai_prompt = 'by a plain role'"))
+            connection.execute(text("RESET ROLE"))
+            assert connection.execute(text("SELECT count(*) FROM crossfade.dirty")).scalar_one() == 1
+        finally:
+            connection.rollback()
+
+
+def test_note_names_the_sidecars_id(prepared_migration: Migration) -> None:
+    """A row that the sidecar names is noted under that name, and the sidecar's entry goes with the row."""
+    number = prepared_migration.prompt()
+    own = "5b0f5d2e-8c1f-4ad0-9d6a-0d8a9b1c2d3e"
+    prepared_migration.sql(
+        "INSERT INTO crossfade.sidecar (organization, legacy_id, id) VALUES ('acme', :n, :id)", n=number, id=own
+    )
+    forget(prepared_migration)
+    prepared_migration.sql(f"UPDATE {TABLE} SET enabled = true")
+    prepared_migration.sql(f"DELETE FROM {TABLE}")
+    assert [key for _, _, key in prepared_migration.notes()] == [own, own]
+    assert prepared_migration.sql("SELECT * FROM crossfade.sidecar") == []
+
+
+def test_attaching_again_changes_nothing(prepared_migration: Migration) -> None:
+    """Prepare may be run again: capture that is in place is left alone, and works once, not twice."""
+    part = prepared_migration.stores.mapping.parts[0]
+    assert is_attached(prepared_migration.stores.legacy, part)
+    assert attach(prepared_migration.stores.legacy, part) is False
+    prepared_migration.prepare()
+    prepared_migration.prompt()
+    assert len(prepared_migration.notes()) == 1
+
+
+def test_policy_project_notes_whole_scopes(databases: Databases) -> None:
+    """Where one row decides over its siblings' fate, the scope is noted as a whole, once a statement."""
+    with migration_between(databases, migration=MigrationSettings(scope_policy="project")) as migration:
+        with migration.stores.legacy.begin() as connection:
+            create_tenants(connection)
+        migration.prepare()
+        migration.prompt(project=2, genai_type=1)
+        migration.prompt(project=2, genai_type=2)
+        lonely = migration.prompt(project=None, genai_type=1)
+        forget(migration)
+        migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'all at once'")
+        notes = migration.notes()
+    assert len(notes) == 2
+    assert set(notes) == {("acme", "acme/project-2", None), ("acme", None, str(legacy_id("acme", lonely)))}
+
+
+@pytest.mark.parametrize("slug", ["o'brien", "percent%s", 'quo"te', "x" * 60])
+def test_odd_slugs_are_captured(databases: Databases, slug: str) -> None:
+    """A tenant whose name needs quoting, or is cut by the server, is captured like any other."""
+    with migration_between(databases) as migration:
+        with migration.stores.legacy.begin() as connection:
+            create_tenants(connection, (slug,))
+        migration.prepare()
+        assert migration.stores.uncaptured_tenants() == []
+        table = migration.stores.mapping.parts[0].table
+        with migration.stores.legacy.begin() as connection:
+            connection.execute(table.insert().values(genai_type=1, genai_prompt="x", enabled=True, project_id=1))
+        [(part, scope, key)] = migration.notes()
+    assert (part, scope, key) == (slug, f"{slug}/project-1/tag-recommendation", str(legacy_id(slug, 1)))
