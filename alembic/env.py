@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
+from alembic import context
 from sqlalchemy import Connection
 
 from adapters.postgres.migrations import run_in, which_of
 from adapters.postgres.pool import open_engine
-from alembic import context
 from harness.config import load
 from harness.routing import Store
 

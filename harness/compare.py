@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -72,7 +72,8 @@ class Comparison:
     """Tells which fields of two unequal outcomes differ, beyond what the rules excuse.
 
     A rule's field is looked for on the whole path to a difference, so that a rule on ``owner`` covers
-    ``owner.name``; the names of this module (``presence``, ``length`` …) can be ruled on as well.
+    ``owner.name``, and lists within an unordered one are unordered too. The names of this module (``presence``,
+    ``length`` …) can be ruled on as well.
     """
 
     def __init__(self, rules: Iterable[RuleSettings] = ()) -> None:
@@ -126,6 +127,26 @@ _OF_LENGTH = frozenset({"iterable_item_added", "iterable_item_removed", "set_ite
 _OF_LENGTH |= {"repetition_change"}
 
 
+class _ExactStamps:
+    """Stamps are compared by ``==``: DeepDiff takes a stamp without a zone for one in UTC, and would not see it.
+
+    A DeepDiff operator; the methods' names and arguments are DeepDiff's.
+    """
+
+    def match(self, level: DiffLevel) -> bool:
+        return isinstance(level.t1, datetime) and isinstance(level.t2, datetime)
+
+    def give_up_diffing(self, level: DiffLevel, diff_instance: Any) -> bool:
+        if level.t1 != level.t2:
+            diff_instance.custom_report_result("values_changed", level)
+        return True
+
+    def normalize_value_for_hashing(self, _parent: object, obj: object) -> object:
+        if not isinstance(obj, datetime):
+            return obj
+        return (obj if obj.tzinfo is None else obj.astimezone(UTC)).isoformat()
+
+
 def _levels(legacy: object, new: object, unordered: frozenset[str]) -> Iterator[tuple[str, DiffLevel]]:
     def order_matters_not(level: DiffLevel) -> bool:
         return next(iter(_names(level)), None) in unordered
@@ -136,6 +157,7 @@ def _levels(legacy: object, new: object, unordered: frozenset[str]) -> Iterator[
         view="tree",
         ignore_order_func=order_matters_not if unordered else None,
         report_repetition=True,
+        custom_operators=[_ExactStamps()],
         ignore_private_variables=False,
     )
     for kind, levels in found.items():

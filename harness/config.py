@@ -79,7 +79,7 @@ class ShadowSettings:
         default=5.0, gt=0, description="How long an open breaker waits before it tries once more."
     )
     second_looks: int = Field(
-        default=5, ge=1, description="How often an unequal pair is looked at again before it is given up."
+        default=5, ge=2, description="How often an unequal pair is looked at again before it is given up."
     )
     look_seconds: float = Field(default=0.25, gt=0, description="Pause between two looks at an unequal pair.")
     fallback: bool = Field(

@@ -102,11 +102,20 @@ def share(part: float) -> str:
     return f"{part * 100:.3g} %"
 
 
-_UNITS = ((1e-3, 1e-6, "µs"), (1.0, 1e-3, "ms"), (100.0, 1.0, "s"), (5400.0, 60.0, "min"), (172_800.0, 3600.0, "h"))
+# Below the first number of seconds, in units of the second.
+_UNITS = (
+    (0.9995e-3, 1e-6, "µs"),
+    (0.9995, 1e-3, "ms"),
+    (100.0, 1.0, "s"),
+    (5_400.0, 60.0, "min"),
+    (172_800.0, 3_600.0, "h"),
+)
 
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that suits them, to three digits."""
+    if not seconds:
+        return "0 s"
     size, unit = next(((size, unit) for below, size, unit in _UNITS if abs(seconds) < below), (86_400.0, "days"))
     number = seconds / size
     return f"{number:,.0f} {unit}" if abs(number) >= 100 else f"{number:.3g} {unit}"

@@ -104,7 +104,7 @@ def _mismatches(evidence: Evidence, settings: GateSettings) -> Finding:
     rate = mismatched / compared
     text = (
         f"{counted(mismatched, 'confirmed mismatch', 'confirmed mismatches')} in "
-        f"{counted(compared, 'settled comparison')}, {share(rate)}; at most {share(settings.max_mismatch_rate)} may be"
+        f"{counted(compared, 'settled comparison')}, {share(rate)}; limit {share(settings.max_mismatch_rate)}"
     )
     beyond, unsure = _excessive(evidence, settings)
     if beyond:
@@ -179,8 +179,10 @@ def _errors(evidence: Evidence, settings: GateSettings) -> Finding:
         f"{store}: {count(failed[store])} of {counted(calls[store], 'call')} failed, {share(rate[store])}"
         for store in Store
     )
-    text += f"; new may exceed legacy by {share(settings.max_error_rate)}"
-    if rate[Store.NEW] - rate[Store.LEGACY] > settings.max_error_rate:
+    text += f"; limit {share(settings.max_error_rate)} beyond legacy"
+    # As with mismatches: few calls fail the gate only if those missing to the minimum could not save it.
+    allowed = (rate[Store.LEGACY] + settings.max_error_rate) * max(calls[Store.NEW], settings.min_comparisons)
+    if failed[Store.NEW] > allowed:
         return _fail(text, "see new's log and its connections, then crossfade run")
     if min(calls.values()) < settings.min_comparisons:
         return _inconclusive(f"{text}; fewer than {counted(settings.min_comparisons, 'call')}", "crossfade run")
@@ -200,7 +202,7 @@ def _latency(evidence: Evidence, settings: GateSettings) -> Finding:
         judged.append(told)
         if new / legacy > settings.max_slowdown:
             slow.append(told)
-    limit = f"at most {settings.max_slowdown:g} times may be"
+    limit = f"limit {settings.max_slowdown:g} times"
     if slow:
         return _fail(f"new's 99th percentile over legacy's: {named(slow)}; {limit}", "look at new's plans and indexes")
     few = f"fewer than {TAIL_CALLS} calls of both stores: {named(thin)}" if thin else ""
@@ -216,7 +218,7 @@ def _lag(evidence: Evidence, settings: GateSettings) -> Finding:
         f"{store} {duration(backlog.lag_seconds)} ({counted(backlog.notes, 'note')})"
         for store, backlog in evidence.backlog.items()
     ]
-    text = f"oldest note not yet carried over: {named(told)}; at most {duration(settings.max_lag_seconds)} may be"
+    text = f"oldest note not yet carried over: {named(told)}; limit {duration(settings.max_lag_seconds)}"
     if any(backlog.lag_seconds > settings.max_lag_seconds for backlog in evidence.backlog.values()):
         return _fail(text, "crossfade catchup")
     if unknown:
@@ -228,7 +230,9 @@ def _quarantine(evidence: Evidence, settings: GateSettings) -> Finding:
     total = evidence.open_quarantine
     if not total:
         return _settled_or_unknown(evidence, "no row is in quarantine")
-    reasons = [f"{reason} {count(n)}" for reason, n in Counter(row.reason for row in evidence.quarantined).most_common()]
+    reasons = [
+        f"{reason} {count(n)}" for reason, n in Counter(row.reason for row in evidence.quarantined).most_common()
+    ]
     if unlisted := total - len(evidence.quarantined):
         reasons.append(f"{count(unlisted)} not listed here")
     text = f"{counted(total, 'row')} in quarantine: {named(reasons)}"

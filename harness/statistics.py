@@ -46,6 +46,7 @@ class Failure(StrEnum):
     PUBLISH = "publish"  # metrics were refused by the publisher
     SAMPLE = "sample"  # a mismatch's sample could not be kept
     ROLL_UP = "roll_up"  # statistics could not be handed on; they are kept and tried again
+    GAUGES = "gauges"  # lag and quarantine could not be read from a store; their gauges stand still
     WORKER = "worker"  # a comparison ended in an error of ours
 
 

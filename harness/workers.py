@@ -19,9 +19,9 @@ J = TypeVar("J")
 T = TypeVar("T")
 
 NAP_SECONDS = 0.005  # between two looks at the queue by any of the workers
-LONGEST_NAP = 0.05
+LONGEST_NAP = 0.05  # to which naps grow while there is nothing to do
 BATCH = 500  # jobs between two naps: a caller going flat out must find the interpreter free now and then
-SUPERVISION_SECONDS = 0.05
+SUPERVISION_SECONDS = 0.1
 
 
 class Abandoned(Exception):
@@ -65,8 +65,8 @@ class Workers(Generic[J]):
     """Takes jobs with ``take``, does them with ``do``, and tells ``late`` of each that was abandoned.
 
     ``take``, ``late`` and ``stranded`` run under ``lock``, and ``do`` ends each job by ``Worker.conclude``: none is
-    ever both done and late. Callers need not wake anybody: workers look for jobs every few milliseconds, which costs
-    callers nothing at any rate of calls.
+    ever both done and late. Callers need not wake anybody: workers look for jobs every few milliseconds (idle ones
+    less often), which costs callers nothing at any rate of calls.
     """
 
     def __init__(
@@ -148,13 +148,15 @@ class Workers(Generic[J]):
             worker.thread.start()
 
     def _run(self, worker: Worker[J]) -> None:
+        nap = self._nap
         while True:
-            for _ in range(BATCH):
-                if worker.abandoned or self._stopping.is_set() or not self._step(worker):
-                    break
+            done = 0
+            while done < BATCH and not worker.abandoned and not self._stopping.is_set() and self._step(worker):
+                done += 1
             if worker.abandoned and not self._returns(worker):
                 return
-            if self._stopping.wait(self._nap):
+            nap = self._nap if done else min(1.5 * nap, LONGEST_NAP)
+            if self._stopping.wait(nap):
                 with self.lock:
                     self._live.discard(worker)
                 return

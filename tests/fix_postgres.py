@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import psycopg
@@ -23,6 +26,14 @@ from harness.config import PoolSettings
 from harness.routing import Store
 
 POOL = PoolSettings()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that is bound to come true; fail after half a minute."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "the condition never came true"
+        threading.Event().wait(0.01)
 
 
 @dataclass
@@ -51,7 +62,7 @@ class Server:
 
     def _run(self, statement: str, *names: str) -> None:
         with psycopg.connect(self.admin_url, autocommit=True) as admin:
-            admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+            admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
     @contextmanager
     def database(self, name: str, template: str = "template1") -> Iterator[str]:
@@ -62,12 +73,23 @@ class Server:
             self.drop(url)
 
 
-@dataclass(frozen=True)
 class Databases:
-    """The two databases of one test."""
+    """The two databases of one test, each made when it is first asked for, from the template given for it."""
 
-    legacy_url: str
-    new_url: str
+    def __init__(self, stack: ExitStack, server: Server, templates: dict[Store, str] | None = None) -> None:
+        self._stack, self._server, self._templates = stack, server, templates or {}
+
+    @cached_property
+    def legacy_url(self) -> str:
+        return self._make(Store.LEGACY)
+
+    @cached_property
+    def new_url(self) -> str:
+        return self._make(Store.NEW)
+
+    def _make(self, store: Store) -> str:
+        template = self._templates.get(store, "template1")
+        return self._stack.enter_context(self._server.database(store.value, template))
 
 
 @pytest.fixture(scope="session")
@@ -82,8 +104,8 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def databases(server: Server) -> Iterator[Databases]:
     """Two empty databases."""
-    with server.database("legacy") as legacy, server.database("new") as new:
-        yield Databases(legacy, new)
+    with ExitStack() as stack:
+        yield Databases(stack, server)
 
 
 @contextmanager
@@ -108,28 +130,25 @@ def new_engine(databases: Databases) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def prepared_templates(server: Server) -> Iterator[Databases]:
-    """Two databases as ``prepared`` gives them, to copy from: a copy is made faster than a migration runs."""
+def prepared_templates(server: Server) -> Iterator[dict[Store, str]]:
+    """The names of databases to copy for ``prepared``: a copy is made faster than a migration runs."""
     with ExitStack() as stack:
-        urls = {}
+        names = {}
         for store in Store:
-            urls[store] = stack.enter_context(server.database(f"{store}_template"))
-            with engine_for(urls[store], store) as engine:
+            url = stack.enter_context(server.database(f"{store}_template"))
+            names[store] = make_url(url).database or ""
+            with engine_for(url, store) as engine:
                 upgrade(engine, store.value)
                 if store is Store.NEW:
                     open_ledger(engine, actor="test", salt="salt")
-        yield Databases(urls[Store.LEGACY], urls[Store.NEW])
+        yield names
 
 
 @pytest.fixture
-def prepared(server: Server, prepared_templates: Databases) -> Iterator[Databases]:
+def prepared(server: Server, prepared_templates: dict[Store, str]) -> Iterator[Databases]:
     """Two databases with all revisions applied and the ledger opened (IDLE, salt "salt"); nothing is captured."""
-    names = {
-        "legacy": make_url(prepared_templates.legacy_url).database or "",
-        "new": make_url(prepared_templates.new_url).database or "",
-    }
-    with server.database("legacy", names["legacy"]) as legacy, server.database("new", names["new"]) as new:
-        yield Databases(legacy, new)
+    with ExitStack() as stack:
+        yield Databases(stack, server, prepared_templates)
 
 
 @pytest.fixture

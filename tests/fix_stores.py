@@ -19,12 +19,12 @@ from sqlalchemy.schema import CreateSchema
 
 from adapters.prompts.dispatch import Reading, tenant_schema, tenant_tables
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping
+from adapters.prompts.migration import Stores, opened
 from adapters.prompts.repository import SqlPromptRepository
 from harness.catchup import drain
 from harness.cli.app import App
 from harness.cli.backfill import backfill_stores
 from harness.cli.prepare import prepare_stores
-from harness.cli.stores import Stores, opened
 from harness.cli.verify import verify_stores
 from harness.config import LegacySettings, NewSettings, Settings
 from harness.records import Verification

@@ -87,14 +87,14 @@ class StateCarrier:
 
     # The queue as the router sees it
 
-    def carry(self, scopes: Collection[str | None], keys: Collection[Hashable] = (), timeout: float = 30.0) -> None:
+    def carry(self, scopes: Collection[str], keys: Collection[Hashable], timeout: float = 30.0) -> None:
         """Carry over all that is noted now for the scopes and keys, waiting for workers that have them in hand.
 
         Raises StoreUnavailable, StoreTimeout after ``timeout`` seconds, or the refusal of a scope that new does not
         accept.
         """
         until = self._clock() + timeout
-        wanted = _noted_for(scopes, keys)
+        wanted = and_(_noted_for(scopes, keys), dirty.c.seq <= self._highest())
         while notes := self._notes(wanted):
             done = self._carry_notes(notes)
             if done.rejected:
@@ -119,6 +119,10 @@ class StateCarrier:
         statement = statement if condition is None else statement.where(condition)
         with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
             return not connection.execute(select(exists(statement))).scalar_one()
+
+    def _highest(self) -> int:
+        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
+            return int(connection.execute(select(func.coalesce(func.max(dirty.c.seq), 0))).scalar_one())
 
     # One batch
 
@@ -260,12 +264,8 @@ class StateCarrier:
         return Carried(rejected=1)
 
 
-def _noted_for(scopes: Collection[str | None], keys: Collection[Hashable]) -> Any:
-    named = [scope for scope in scopes if scope is not None]
-    either = [dirty.c.scope.in_(named), dirty.c.key.in_([str(key) for key in keys])]
-    if None in scopes:
-        either.append(dirty.c.scope.is_(None))
-    return or_(*either)
+def _noted_for(scopes: Collection[str], keys: Collection[Hashable]) -> Any:
+    return or_(dirty.c.scope.in_(list(scopes)), dirty.c.key.in_([str(key) for key in keys]))
 
 
 def _keys(notes: Iterable[_Note], rows: Iterable[Row[Any]]) -> set[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
@@ -19,7 +20,6 @@ from sqlalchemy.schema import CreateSchema
 
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.schema import SCHEMA
-from alembic import command
 from harness.errors import StoreUnavailable
 from harness.routing import Store
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -28,6 +29,7 @@ from harness.routing import Store
 OLDEST, NEWEST = 12, 18
 _DRIVERS = {"postgresql", "postgresql+psycopg", "postgres"}
 _SILENCE_MS = 30_000  # a peer that acknowledges nothing for so long is dead
+_CLOSE_SECONDS = 5.0
 _RECENT_SECONDS = 1.0  # psycopg's pool makes its second attempt after about so long
 
 
@@ -236,9 +238,15 @@ def close_on_sigterm(*engines: Engine) -> None:
     """
     before = signal.getsignal(signal.SIGTERM)
 
-    def close(number: int, frame: FrameType | None) -> None:
+    def dispose() -> None:
         for engine in engines:
             engine.dispose()
+
+    def close(number: int, frame: FrameType | None) -> None:
+        # In a thread, and not for ever: the handler may have interrupted a holder of the pool's own lock.
+        closing = threading.Thread(target=dispose, name="crossfade-close", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
         if callable(before):
             before(number, frame)
         elif before is not signal.SIG_IGN:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -38,6 +38,10 @@ class Prompt:
     organization_id: str | None = None
     enabled: bool = False
     version: int = 1
+
+    def with_content(self, content: str) -> Prompt:
+        """The next version of the prompt, with another text."""
+        return replace(self, content=content, version=self.version + 1)
 
 
 @dataclass(frozen=True, slots=True)

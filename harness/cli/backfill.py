@@ -11,10 +11,11 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from adapters.postgres.ledger.locks import command_lock
+from adapters.prompts.migration import Stores, opened
 from harness.backfill import Copied
 from harness.backfill import backfill as copy_all
 from harness.cli.app import App, actor, command, facts
-from harness.cli.stores import Stores, opened
+from harness.cli.metrics import exported, metrics_option
 from harness.errors import Refused
 from harness.phases import Phase
 
@@ -24,13 +25,23 @@ from harness.phases import Phase
 @click.option(
     "--rows-per-second", type=click.FloatRange(0), help="The greatest rate, instead of the settings'; 0: none."
 )
-def backfill(app: App, chunk_rows: int | None, rows_per_second: float | None) -> None:
+@metrics_option
+def backfill(app: App, chunk_rows: int | None, rows_per_second: float | None, metrics_port: int | None) -> None:
     """Copy every row of legacy to new, in chunks with a checkpoint each.
 
     Go on after any interruption by running it again: at most one chunk is repeated, and repeating changes nothing.
     Rows that new cannot hold go to quarantine with the reason. Writers are not held up.
     """
-    with opened(app.settings, bulk=True) as stores, _bar(app, stores) as progress:
+    with (
+        opened(app.settings, bulk=True) as stores,
+        exported(app, stores, metrics_port) as publisher,
+        _bar(app, stores) as show,
+    ):
+
+        def progress(chunk: Copied) -> None:
+            publisher.copied(chunk)
+            show(chunk)
+
         document = backfill_stores(app, stores, chunk_rows, rows_per_second, progress)
     app.result(document, lambda out: out.print(facts(document)))
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import Any
 
 import click
 
-from adapters.metrics import prometheus
+from adapters.metrics.prometheus import PrometheusPublisher
+from adapters.prompts.migration import Stores, opened
 from harness.catchup import Carried, drain, follow
 from harness.cli.app import App, command, facts
-from harness.cli.metrics import exported
-from harness.cli.stores import Stores, opened
+from harness.cli.metrics import exported, metrics_option
 from harness.errors import MismatchFound
 from harness.phases import Phase
 
@@ -24,7 +23,7 @@ from harness.phases import Phase
     "--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers that share the queue."
 )
 @click.option("--timeout", type=click.FloatRange(0), default=600.0, show_default=True, help="Seconds a drain may take.")
-@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics there.")
+@metrics_option
 def catchup(app: App, following: bool, workers: int, timeout: float, metrics_port: int | None) -> None:
     """Carry changes of legacy over to new, until no dirty key is left.
 
@@ -33,14 +32,16 @@ def catchup(app: App, following: bool, workers: int, timeout: float, metrics_por
     """
     with opened(app.settings, bulk=True) as stores:
         stores.require(Phase.PREPARED)
-        with exported(stores, metrics_port) if metrics_port else nullcontext():
-            document = _work(app, stores, following, workers, timeout)
+        with exported(app, stores, metrics_port) as publisher:
+            document = _work(app, stores, publisher, following, workers, timeout)
     app.result(document, lambda out: out.print(facts(document)))
     if document["left"] and not following:
         raise MismatchFound(f"{document['left']} notes are left in legacy's dirty queue; see crossfade status")
 
 
-def _work(app: App, stores: Stores, following: bool, workers: int, timeout: float) -> dict[str, Any]:
+def _work(
+    app: App, stores: Stores, publisher: PrometheusPublisher, following: bool, workers: int, timeout: float
+) -> dict[str, Any]:
     started = time.monotonic()
 
     def one(_: int) -> Carried:
@@ -50,7 +51,7 @@ def _work(app: App, stores: Stores, following: bool, workers: int, timeout: floa
                 carrier,
                 stop=app.stop,
                 pause=app.settings.catchup.poll_seconds,
-                progress=prometheus.carried,
+                progress=publisher.carried,
                 unavailable=lambda error: app.say(f"crossfade: {error}; waiting for it"),
             )
         done, _left = drain(
@@ -59,7 +60,7 @@ def _work(app: App, stores: Stores, following: bool, workers: int, timeout: floa
             clock=time.monotonic,
             timeout=timeout,
             pause=app.settings.catchup.poll_seconds,
-            progress=prometheus.carried,
+            progress=publisher.carried,
         )
         return done
 

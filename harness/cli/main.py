@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from importlib.metadata import version
 
 import click
@@ -51,3 +52,5 @@ def main() -> None:
     Example:
       crossfade demo
     """
+    # Its warnings of a store that is away would only repeat our own message.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -12,8 +12,8 @@ from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.opening import open_ledger
 from adapters.postgres.migrations import upgrade
+from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, facts, reason_option
-from harness.cli.stores import Stores, opened
 from harness.errors import Refused
 from harness.failpoints import passing
 from harness.phases import Phase

@@ -6,8 +6,8 @@ import click
 
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.locks import command_lock
+from adapters.prompts.migration import Stores, opened
 from harness.cli.app import PERCENT, App, actor, command, facts, reason_option
-from harness.cli.stores import Stores, opened
 from harness.errors import Refused
 from harness.phases import Phase
 from harness.records import Verdict

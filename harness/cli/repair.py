@@ -14,9 +14,9 @@ from adapters.postgres.capture import note
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.locks import command_lock
+from adapters.prompts.migration import Stores, opened
 from harness.catchup import drain
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
-from harness.cli.stores import Stores, opened
 from harness.cli.verify import verify_stores
 from harness.errors import MismatchFound
 from harness.phases import Phase

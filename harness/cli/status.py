@@ -13,8 +13,8 @@ from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.quarantine import held
 from adapters.postgres.ledger.statistics import StatisticsBook
+from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command, facts
-from harness.cli.stores import Stores, opened
 from harness.phases import NEXT_STEP, Phase
 from harness.records import Backlog
 from harness.routing import Store

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.postgres.ledger.evidence import EvidenceBook
+from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command, facts
-from harness.cli.stores import Stores, opened
 from harness.errors import MismatchFound
 from harness.phases import Phase
 from harness.records import RowDifference, Verdict, Verification

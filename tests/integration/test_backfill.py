@@ -12,7 +12,9 @@ from fix_stores import Migration, create_tenants, migration_between
 from sqlalchemy import text
 
 from adapters.prompts.dispatch import legacy_id
+from adapters.prompts.migration import opened
 from harness.catchup import follow
+from harness.cli.backfill import backfill_stores
 from harness.config import MigrationSettings
 from harness.errors import CommandLocked, Refused
 from harness.records import Verdict
@@ -149,11 +151,8 @@ def test_unprepared_or_uncaptured_is_refused(migration: Migration) -> None:
     migration.prepare()
     with migration.stores.legacy.begin() as connection:
         create_tenants(connection, ("latecomer",))
-    with (
-        migration_between(Databases(migration.app.settings.legacy.url, migration.app.settings.new.url)) as fresh,
-        pytest.raises(Refused, match="latecomer"),
-    ):
-        fresh.backfill()
+    with opened(migration.app.settings) as later, pytest.raises(Refused, match="latecomer"):
+        backfill_stores(migration.app, later)
 
 
 @pytest.mark.parametrize(

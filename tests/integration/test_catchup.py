@@ -165,7 +165,8 @@ def test_many_workers_and_writers_agree_in_the_end(carried_migration: Migration)
                     connection.commit()
                 except DBAPIError as error:
                     # The deferred rule refuses some acts, as Dispatch's users know; and writers may deadlock.
-                    assert getattr(error.orig, "sqlstate", None) in {"23505", "40P01"}
+                    if getattr(error.orig, "sqlstate", None) not in {"23505", "40P01"}:
+                        raise
 
     with ThreadPoolExecutor(8) as pool:
         workers = [

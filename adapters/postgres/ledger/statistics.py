@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import Engine, select
@@ -20,9 +21,11 @@ class StatisticsBook:
         self._engine = engine
 
     def roll_up(self, process: UUID, minute: datetime, counted: Statistics) -> None:
-        """Keep all that the process counted in the minute; a second call for the same minute replaces the first."""
-        whole = minute.replace(second=0, microsecond=0)
-        statement = insert(statistics).values(process=process, minute=whole, body=counted.dump())
+        """Keep all that the process counted since ``minute``; a second call for the same one replaces the first.
+
+        ``minute`` is a full minute, or within it the moment at which the process began.
+        """
+        statement = insert(statistics).values(process=process, minute=minute, body=counted.dump())
         replaced = statement.on_conflict_do_update(
             index_elements=["process", "minute"], set_={"body": statement.excluded.body}
         )
@@ -30,7 +33,7 @@ class StatisticsBook:
             connection.execute(replaced)
 
     def total(self, since: datetime | None = None) -> Statistics:
-        """All processes' counts of the minutes that began at ``since`` or later."""
+        """All processes' counts of the minutes, or parts of one, that began at ``since`` or later."""
         whole = Statistics()
         for _, counted in self.by_minute(since):
             whole.merge(counted)
@@ -44,5 +47,32 @@ class StatisticsBook:
         found: dict[datetime, Statistics] = {}
         with ledger(self._engine) as connection:
             for minute, body in connection.execution_options(yield_per=_FETCH).execute(chosen):
-                found.setdefault(minute, Statistics()).merge(Statistics.load(body))
+                found.setdefault(_whole(minute), Statistics()).merge(Statistics.load(body))
         return list(found.items())
+
+
+def _whole(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
+
+
+class MinuteRollUp:
+    """Adds a process's increments up, minute by minute, in the ledger. Fulfils the router's ``roll_up``.
+
+    An increment counts only once it is durable: when writing fails it is not kept here, for the router tries again.
+    """
+
+    def __init__(
+        self, book: StatisticsBook, process: UUID, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._book, self._process, self._now = book, process, now
+        self._began = self._minute = now()
+        self._counted = Statistics()
+
+    def __call__(self, increment: Statistics) -> None:
+        minute = max(self._began, _whole(self._now()))
+        counted = Statistics()
+        if minute == self._minute:
+            counted.merge(self._counted)
+        counted.merge(increment)
+        self._book.roll_up(self._process, minute, counted)
+        self._minute, self._counted = minute, counted

@@ -5,9 +5,9 @@ What was there and what was added is written down in crossfade.adoption, so that
 
 from __future__ import annotations
 
+from alembic import op
 from sqlalchemy import Connection, text
 
-from alembic import op
 from harness.errors import StoreUnavailable
 
 revision = "0001"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
+from alembic import op
 from sqlalchemy import Connection, text
 
-from alembic import op
 from harness.errors import StoreUnavailable
 
 revision = "0002"

@@ -1,4 +1,10 @@
-"""The composition root: both stores, joined to the core by this migration's adapters."""
+"""This migration, put together: both stores, and everything that stands between them.
+
+What the command line and an application share::
+
+    with opened(load(None, os.environ)) as stores, stores.router() as router:
+        prompts = router.repository
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, exists, select
 
@@ -16,10 +22,13 @@ from adapters.postgres.capture import captured_tables
 from adapters.postgres.carry import StateCarrier
 from adapters.postgres.digest import LegacyQueue, TableSide
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
+from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
 from adapters.postgres.pool import check_server, open_engine
 from adapters.prompts.canonical import COLUMNS
+from adapters.prompts.contract import PromptRepository
 from adapters.prompts.discover import require_tenants
 from adapters.prompts.dispatch import Reading
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping
@@ -28,6 +37,8 @@ from adapters.prompts.repository import SqlPromptRepository
 from harness.config import Settings
 from harness.errors import NotPrepared, Refused
 from harness.phases import NEXT_STEP, Phase, at_least
+from harness.ports import Publisher
+from harness.router import Router
 from harness.routing import Store
 
 
@@ -106,6 +117,23 @@ class Stores:
             named = select(cast(rows.c[part.key], Text), rows.c.local)
             found |= {key: (part.name, local) for key, local in authority.execute(named)}
         return found
+
+    def router(self, publisher: Publisher | None = None) -> Router[PromptRepository]:
+        """A router over both repositories, not started: it follows the persisted route, carries over what it wrote,
+        and keeps its statistics and confirmed mismatches in the ledger.
+        """
+        return Router[PromptRepository](
+            PromptRepository,
+            legacy=self.legacy_repository,
+            new=self.new_repository,
+            routes=self.routes,
+            carrier=self.new_carrier(),
+            rules=self.settings.compare.rules,
+            settings=self.settings.shadow,
+            publisher=publisher,
+            samples=EvidenceBook(self.new, self.settings.compare.samples),
+            roll_up=MinuteRollUp(StatisticsBook(self.new), uuid4()),
+        )
 
     def has_new_only(self) -> bool:
         with speaking_for(Store.NEW), self.new.connect() as connection:

@@ -1,0 +1,55 @@
+"""Metrics of many processes, served as one.
+
+prometheus_client decides at its own import whether a process keeps its values in memory or in files that another
+process can read. So the directory must be named in the environment before a process imports it, and this module
+imports it only where it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@contextmanager
+def fresh_multiprocess_directory() -> Iterator[Path]:
+    """A new, empty directory for the metrics of processes started within the block; removed at its end.
+
+    Processes must be spawned, not forked: a fork inherits how its parent keeps values.
+    """
+    before = os.environ.get(VARIABLE)
+    with tempfile.TemporaryDirectory(prefix="crossfade-metrics-", ignore_cleanup_errors=True) as name:
+        os.environ[VARIABLE] = name
+        try:
+            yield Path(name)
+        finally:
+            if before is None:
+                del os.environ[VARIABLE]
+            else:
+                os.environ[VARIABLE] = before
+
+
+def shared_registry(directory: Path) -> CollectorRegistry:
+    """A registry that shows the sum of all processes which keep their values in the directory."""
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]  # ships without this hint
+    return registry
+
+
+def forget_process(pid: int, directory: Path) -> None:
+    """A process has ended: its gauges no longer hold, its counters stay in the sums."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid, path=str(directory))  # type: ignore[no-untyped-call]  # ships without this hint

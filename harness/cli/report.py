@@ -1,0 +1,111 @@
+"""``crossfade report``: the evidence, the gates, and the verdict."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from adapters.postgres.ledger.audit import AuditBook
+from adapters.postgres.ledger.evidence import EvidenceBook
+from adapters.postgres.ledger.quarantine import count, held
+from adapters.postgres.ledger.statistics import StatisticsBook
+from adapters.postgres.pool import check_server
+from adapters.prompts.contract import PromptRepository
+from adapters.prompts.migration import Stores, opened
+from harness.cli.app import App, command
+from harness.cli.status import backlogs_of
+from harness.evidence import Evidence
+from harness.gates import Gate, decide, evaluate
+from harness.operations import operations_of
+from harness.phases import Phase
+from harness.records import AuditEntry, PhaseState, Verdict
+from harness.routing import Store
+from reports.report import build
+
+_SHOWN = 200  # quarantined rows, mismatches, rejections and audit entries in one report, at most
+_LOOKED_THROUGH = 10_000  # audit entries searched for the act from which evidence counts
+
+
+@command("crossfade report --output cutover/")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("crossfade-report"),
+    show_default=True,
+    help="A directory for report.html, .md and .json, or one file ending in one of these.",
+)
+@click.option("--show-values", is_flag=True, help="Show the differing texts themselves, not only where they differ.")
+def report(app: App, output: Path, show_values: bool) -> None:
+    """Write the cutover report: verdict, gates with their evidence, parallel run, verification, quarantine, timeline.
+
+    Ends with 0 whatever the verdict is: the report was written. Scripts find the verdict in the JSON.
+    """
+    with opened(app.settings) as stores:
+        evidence = gather(stores)
+    gates = evaluate(evidence, app.settings.gates)
+    files = build(evidence, gates, redact=not show_values).write(output)
+    document: dict[str, Any] = {
+        "verdict": decide(gates).value,
+        "gates": [{"name": gate.name, "verdict": gate.verdict.value, "evidence": gate.evidence} for gate in gates],
+        "files": [str(file) for file in files],
+    }
+    app.result(document, lambda out: show(out, gates, files))
+
+
+def gather(stores: Stores) -> Evidence:
+    """Everything the ledger and both stores say of the migration now. Refused before prepare."""
+    phase: PhaseState = stores.phases.present()
+    evidence, statistics = EvidenceBook(stores.new), StatisticsBook(stores.new)
+    audit = AuditBook(stores.new).entries(_LOOKED_THROUGH)
+    since = max((entry.at for entry in audit if _renews(entry)), default=None)
+    by_minute = statistics.by_minute(since)
+    verifications = evidence.verifications(20)
+    return Evidence(
+        generated_at=datetime.now(UTC),
+        phase=phase,
+        route=stores.routes.view().route,
+        settings_fingerprint=stores.settings.fingerprint(),
+        versions={
+            "crossfade": version("crossfade"),
+            "legacy": f"PostgreSQL {check_server(stores.legacy, Store.LEGACY)}",
+            "new": f"PostgreSQL {check_server(stores.new, Store.NEW)}",
+        },
+        statistics=statistics.total(since),
+        by_minute=tuple(by_minute),
+        writes=frozenset(name for name, each in operations_of(PromptRepository).items() if each.kind == "write"),
+        verification=verifications[0] if verifications else None,
+        earlier=tuple(verifications[1:]),
+        backlog=backlogs_of(stores),
+        quarantined=tuple(held(stores.new)[:_SHOWN]),
+        quarantined_total=count(stores.new),
+        mismatches=tuple(evidence.mismatches(_SHOWN)),
+        rejections=tuple(evidence.rejections(_SHOWN)),
+        uncaptured=tuple(stores.uncaptured_tenants()),
+        audit=tuple(audit[:_SHOWN]),
+        runs=tuple(evidence.runs(20)),
+        new_only=stores.queue.new_only(),
+    )
+
+
+def _renews(entry: AuditEntry) -> bool:
+    """Whether evidence counts from this act on: what was compared before says nothing of the stores as they are now."""
+    return entry.action == "repair" or (entry.action == "phase" and entry.detail.get("to") == Phase.BACKFILLED)
+
+
+_MARKS = {Verdict.PASS: "[green]pass[/]", Verdict.FAIL: "[red]fail[/]", Verdict.INCONCLUSIVE: "[yellow]inconclusive[/]"}
+
+
+def show(out: Console, gates: tuple[Gate, ...], files: tuple[Path, ...]) -> None:
+    table = Table("gate", "verdict", "evidence", box=None)
+    for gate in gates:
+        table.add_row(gate.name, _MARKS[gate.verdict], gate.evidence.replace("[", "\\["))
+    out.print(table)
+    out.print(f"verdict: {_MARKS[decide(gates)]}")
+    for file in files:
+        out.print(f"  {file}", highlight=False)

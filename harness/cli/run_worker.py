@@ -1,0 +1,98 @@
+"""One process of a parallel run: a router of its own under its share of the workload."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.synchronize import Event as SharedEvent
+from pathlib import Path
+from random import Random
+from threading import Event, Thread
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+
+from adapters.metrics.prometheus import PrometheusPublisher
+from adapters.prompts.contract import PromptRepository
+from adapters.prompts.migration import opened
+from adapters.prompts.trace_codec import PromptCodec
+from adapters.prompts.workload import Keys, Place, PromptCalls
+from harness.config import Settings
+from harness.errors import CrossfadeError
+from harness.router import Router
+from harness.trace import Trace
+from harness.workload import Mix, Performed, Workload
+
+_REPORT_SECONDS = 0.5
+_SETTLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process is to do. ``rate`` and ``duration`` as for ``Workload``; a trace stands in for the mix."""
+
+    settings: Settings
+    seed: int
+    rate: float
+    duration: float
+    mix: Mix
+    keys: Keys
+    place: Place | None
+    trace: Path | None
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a process counted so far; ``performed`` once it has ended, ``error`` if it ended in one of ours."""
+
+    statistics: dict[str, Any]
+    performed: Performed | None = None
+    error: CrossfadeError | None = None
+
+
+def work(share: Share, pipe: Pipe, stop: SharedEvent) -> None:
+    """Run the share, sending a snapshot every half second and a last one with what was performed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent asks to stop, once, for all
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        with opened(share.settings, application="crossfade run") as stores:
+            router = stores.router(PrometheusPublisher(CollectorRegistry()))
+            with router, _reporting(router, pipe):
+                performed = _perform(share, router, cast(Event, stop))
+                router.settle(_SETTLE_SECONDS)
+            pipe.send(Snapshot(router.statistics().dump(), performed))
+    except CrossfadeError as error:
+        error.__cause__ = None  # the driver's error need not survive the way to the parent
+        pipe.send(Snapshot({}, None, error))
+
+
+def _perform(share: Share, router: Router[PromptRepository], stop: Event) -> Performed:
+    if share.trace is not None:
+        trace = Trace(share.trace, PromptRepository, PromptCodec(), allow_writes=share.place is not None)
+        return trace.replay(router.repository, speed=share.speed, clock=time.monotonic, stop=stop)
+    calls = PromptCalls(share.keys, share.place)
+    workload = Workload(calls, share.mix, share.rate, share.duration)
+    random = Random(share.seed)  # noqa: S311 - a repeatable workload, no secret
+    return workload.run(router.repository, random=random, clock=time.monotonic, stop=stop)
+
+
+class _reporting:
+    """Sends the router's statistics to the parent while the block runs."""
+
+    def __init__(self, router: Router[PromptRepository], pipe: Pipe) -> None:
+        self._router, self._pipe, self._done = router, pipe, Event()
+        self._thread = Thread(target=self._run, name="crossfade-report", daemon=True)
+
+    def _run(self) -> None:
+        while not self._done.wait(_REPORT_SECONDS):
+            self._pipe.send(Snapshot(self._router.statistics().dump()))
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()

@@ -1,0 +1,203 @@
+"""Evidence of an invented migration, for tests of the report and for looking at it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from harness.evidence import Evidence
+from harness.phases import Phase
+from harness.records import (
+    AuditEntry,
+    Backlog,
+    FieldDifference,
+    Kind,
+    MismatchSample,
+    PhaseState,
+    Quarantined,
+    Rejection,
+    RowDifference,
+    RunTotals,
+    Verdict,
+    Verification,
+)
+from harness.routing import Route, Store
+from harness.statistics import Drop, Failure, Result, Role, Statistics
+
+NOW = datetime(2025, 3, 14, 15, 9, 26, tzinfo=UTC)
+TEXT = "You summarize incidents for the night shift of the Ruritanian railways."
+OTHER_TEXT = "You summarize incidents for the day shift of the Ruritanian railways, briefly."
+HOSTILE = "<script>alert('x')</script>|`*_[a](javascript:b)\n# head"
+ID = "8f14e45f-ceea-367f-a27f-e5ef7c9a1d21"
+
+_READS = {"find_enabled_by_project": (0.0011, 40), "find_by_id": (0.0008, 22), "find_by_name": (0.0016, 8)}
+_READS["find_all"] = (0.0062, 5)
+
+
+def minute(at: int, calls: int = 10, *, mismatched: int = 0, seed: int = 0) -> Statistics:
+    """One minute of parallel run: ``calls`` scales how much was asked."""
+    chance = random.Random(1000 * seed + at)
+    found = Statistics()
+    for name, (typical, weight) in _READS.items():
+        for _ in range(weight * calls):
+            found.latencies[name, Store.LEGACY, Role.SERVED].add(typical * chance.lognormvariate(0, 0.45))
+            found.latencies[name, Store.NEW, Role.SHADOWED].add(typical * 0.8 * chance.lognormvariate(0, 0.55))
+        found.comparisons[name, Result.MATCHED] += weight * calls
+    found.latencies["update", Store.LEGACY, Role.SERVED].add_all(chance.lognormvariate(-6, 0.4) for _ in range(calls))
+    found.comparisons["find_all", Result.TRANSIENT] += at % 3
+    found.comparisons["find_all", Result.NOT_COMPARED] += at % 5
+    found.drops[Drop.UNSETTLED] += at % 5
+    if mismatched:
+        found.comparisons["find_by_id", Result.MISMATCHED] += mismatched
+        found.fields["find_by_id", "content"] += mismatched
+    return found
+
+
+def merged(minutes: tuple[tuple[datetime, Statistics], ...]) -> Statistics:
+    whole = Statistics()
+    for _, counted in minutes:
+        whole.merge(counted)
+    return whole
+
+
+def good(minutes: int = 30) -> Evidence:
+    """A migration of which every gate passes."""
+    first = NOW.replace(second=0, microsecond=0) - timedelta(minutes=minutes)
+    by_minute = tuple((first + timedelta(minutes=at), minute(at, 4 + at % 4)) for at in range(minutes))
+    lags = tuple(
+        (at, {Store.LEGACY: 0.02 + 0.001 * (place % 7), Store.NEW: 0.0}) for place, (at, _) in enumerate(by_minute)
+    )
+    return Evidence(
+        generated_at=NOW,
+        phase=PhaseState(Phase.RAMPING, 4, NOW - timedelta(minutes=20), "ada", "reads to 10 %"),
+        route=Route(epoch=7, reads_percent=10, salt="salt"),
+        settings_fingerprint="3c9a01f2be77",
+        versions={"crossfade": "0.1.0", "legacy": "PostgreSQL 15.13", "new": "PostgreSQL 18.1"},
+        statistics=merged(by_minute),
+        by_minute=by_minute,
+        lag_by_minute=lags,
+        writes=frozenset({"save", "update", "delete"}),
+        verification=verification(),
+        earlier=(verification(NOW - timedelta(hours=5)),),
+        backlog={Store.LEGACY: Backlog(3, 0.021), Store.NEW: Backlog()},
+        audit=_audit(),
+        runs=(
+            RunTotals(NOW - timedelta(minutes=4), 60.0, {"operations": 4812, "compared": 4640, "dropped": {"held": 2}}),
+        ),
+        new_only=1,
+    )
+
+
+def bad() -> Evidence:
+    """The same migration with something wrong of every kind, hostile texts among it."""
+    fine = good()
+    at, broken = fine.by_minute[12][0], minute(12, 5, mismatched=41)
+    broken.errors["find_all", Store.NEW, Role.SHADOWED] += 9
+    broken.latencies["find_all", Store.NEW, Role.SHADOWED].add_all([0.09] * 30)
+    broken.drops[Drop.TIMEOUT] += 17
+    broken.drops[Drop.BREAKER_OPEN] += 212
+    broken.comparisons["find_by_name", Result.NOT_COMPARED] += 229
+    broken.comparisons["find_by_name", Result.IGNORED] += 12
+    broken.failures[Failure.CARRY] += 2
+    broken.fallbacks["find_by_id"] += 3
+    broken.unrecorded["find_by_id"] += 5
+    by_minute = (*fine.by_minute[:12], (at, broken), *fine.by_minute[13:])
+    return replace(
+        fine,
+        statistics=merged(by_minute),
+        by_minute=by_minute,
+        verification=verification(NOW - timedelta(minutes=3), broken=True),
+        earlier=(verification(), *fine.earlier),
+        backlog={Store.LEGACY: Backlog(1204, 42.5), Store.NEW: Backlog()},
+        quarantined=tuple(_held()),
+        quarantined_total=14,
+        mismatches=_samples(),
+        rejections=(
+            Rejection(
+                "acme/project-7/incident-summary",
+                "new refused the rows of the scope: another prompt is enabled there; see which one in new",
+                12,
+                NOW - timedelta(hours=2),
+                NOW - timedelta(seconds=4),
+            ),
+        ),
+        audit=(*_audit(), AuditEntry(NOW, HOSTILE, HOSTILE, HOSTILE, {HOSTILE: [HOSTILE, {"n": 0.5}]})),
+    )
+
+
+def empty() -> Evidence:
+    """Nothing was prepared, run or verified yet."""
+    return Evidence(NOW, PhaseState(Phase.IDLE, 0, NOW, "", ""), Route(), "3c9a01f2be77")
+
+
+def verification(at: datetime = NOW - timedelta(hours=1), *, broken: bool = False) -> Verification:
+    examples = (
+        RowDifference(ID, "acme/project-1/incident-summary", Kind.DIFFERENT, _differences()),
+        RowDifference("0c7d3f4e-0000-3000-8000-000000000002", "acme/project-2/type-99", Kind.MISSING),
+    )
+    return Verification(
+        at=at,
+        verdict=Verdict.FAIL if broken else Verdict.PASS,
+        compared=52_310,
+        missing=int(broken),
+        extra=0,
+        different=int(broken),
+        transient=4,
+        unsettled=0,
+        quarantined=14 if broken else 0,
+        unaccounted=0,
+        new_only=1,
+        seconds=1.84,
+        examples=examples if broken else (),
+    )
+
+
+def _differences() -> tuple[FieldDifference, ...]:
+    return (
+        FieldDifference("content", TEXT, OTHER_TEXT),
+        FieldDifference("description", None, TEXT),
+        FieldDifference("name", HOSTILE, ""),
+    )
+
+
+def _samples() -> tuple[MismatchSample, ...]:
+    scopes = [f"acme/project-{n}/incident-summary" for n in range(3)]
+    content = [
+        MismatchSample(
+            NOW - timedelta(minutes=17, seconds=n), "find_by_id", Store.LEGACY, scope, f"id={ID}", _differences()[:1]
+        )
+        for n, scope in enumerate(scopes)
+    ]
+    outcome = FieldDifference("outcome", "an answer", "StoreUnavailable")
+    other = MismatchSample(NOW, "find_all", Store.NEW, None, f"query={TEXT}", (outcome, *_differences()[1:]))
+    return (*content, other)
+
+
+def _held() -> list[Quarantined]:
+    reasons = ["content_too_long"] * 9 + ["content_empty"] * 3 + ["no_project"]
+    return [
+        Quarantined(
+            f"key-{n}",
+            f"dispatch_organization_{'acme' if n % 2 else 'globex'}.prompt",
+            str(310 + 7 * n),
+            None if reason == "no_project" else f"acme/project-{n}/incident-summary",
+            reason,
+            NOW - timedelta(hours=30),
+        )
+        for n, reason in enumerate(reasons)
+    ]
+
+
+def _audit() -> tuple[AuditEntry, ...]:
+    steps = [
+        ("prepare", "", {"tenants": 3}),
+        ("backfill", "", {"copied": 52_310, "already_there": 0, "quarantined": 14, "seconds": 6.1}),
+        ("phase", "first parallel run", {"from": "BACKFILLED", "to": "SHADOWING"}),
+        ("ramp", "a first percent", {"reads_percent": 1}),
+        ("ramp", "one day without a mismatch; agreed with the on-call team", {"reads_percent": 10}),
+    ]
+    return tuple(
+        AuditEntry(NOW - timedelta(hours=6 - n), "ada", action, reason, detail)
+        for n, (action, reason, detail) in enumerate(steps)
+    )

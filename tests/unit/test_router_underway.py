@@ -1,0 +1,120 @@
+"""Writes under way: never forgotten, not even when there are too many to tell apart."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+from fakes import CopyingCarrier, InMemoryPrompts, eventually
+
+from harness.underway import UnderWay
+
+
+@pytest.fixture
+def carrier() -> CopyingCarrier:
+    return CopyingCarrier(InMemoryPrompts(), InMemoryPrompts())
+
+
+@contextmanager
+def running(carrier: CopyingCarrier, limit: int = 10_000) -> Iterator[UnderWay]:
+    under_way = UnderWay(carrier, failed=lambda error: None, limit=limit)
+    under_way.start()
+    try:
+        yield under_way
+    finally:
+        carrier.allow.set()
+        under_way.stop()
+        assert under_way.join(5)
+
+
+def test_writes_of_many_scopes_are_carried_in_one_call(carrier: CopyingCarrier) -> None:
+    """What gathers while the carrier is busy goes over in one call, not scope by scope."""
+    carrier.allow.clear()
+    with running(carrier) as under_way:
+        under_way.note("first", 0)
+        assert eventually(lambda: len(under_way.pending) == 1 and under_way.touches("first", None))
+        for number in range(50):
+            under_way.note(f"scope-{number}", number)
+        carrier.allow.set()
+        assert eventually(lambda: not under_way.pending)
+    carried = set().union(*(scopes for scopes, _ in carrier.calls))
+    assert carried == {"first", *(f"scope-{number}" for number in range(50))}
+    assert len(carrier.calls) <= 2
+
+
+def test_beyond_the_limit_every_read_counts_as_touched(carrier: CopyingCarrier) -> None:
+    """Too many writes to tell apart: everything is under way, until nothing at all is noted any more."""
+    carrier.allow.clear()
+    carrier.unsettled = {(None, None)}
+    with running(carrier, limit=5) as under_way:
+        for number in range(6):
+            under_way.note(f"scope-{number}", number)
+        assert under_way.touches("scope-5", None)
+        assert under_way.touches("never written", uuid4())
+        carrier.allow.set()
+        assert eventually(lambda: len(carrier.calls) >= 1)
+        assert under_way.pending
+        assert under_way.touches("never written", None), "the sixth write may be anywhere"
+        carrier.unsettled = set()
+        assert eventually(lambda: not under_way.pending)
+        assert not under_way.touches("scope-5", None)
+
+
+def test_a_write_that_names_nothing_may_have_touched_anything(carrier: CopyingCarrier) -> None:
+    """A write whose scope and key cannot be told holds every read back until nothing is noted."""
+    carrier.unsettled = {(None, None)}
+    with running(carrier) as under_way:
+        under_way.note(None, None)
+        assert under_way.touches("any", None)
+        assert under_way.touches(None, 1)
+        carrier.unsettled = set()
+        assert eventually(lambda: not under_way.pending)
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "touched"),
+    [
+        (("s", 1), ("s", None), True),
+        (("s", 1), (None, 1), True),
+        (("s", 1), (None, None), True),
+        (("s", 1), ("t", None), False),
+        (("s", 1), (None, 2), False),
+        ((None, 1), ("t", None), True),
+        ((None, 1), (None, 2), False),
+        (("s", None), (None, 2), True),
+        (("s", None), ("t", None), False),
+    ],
+)
+def test_which_reads_a_write_touches(
+    carrier: CopyingCarrier, write: tuple[str, int], read: tuple[str, int], touched: bool
+) -> None:
+    """A read is touched by what it may see: its scope, its key, and writes that do not say which."""
+    under_way = UnderWay(carrier, failed=lambda error: None)
+    under_way.note(*write)
+    assert under_way.touches(*read) is touched
+
+
+def test_no_write_is_lost_between_writers_and_the_carrier() -> None:
+    """While four threads write and the carrier works, a noted scope is always either under way or carried over."""
+    carrier = CopyingCarrier(InMemoryPrompts(), InMemoryPrompts())
+    lost: list[str] = []
+
+    def write(writer: int) -> None:
+        for number in range(300):
+            scope = f"{writer}/{number}"
+            under_way.note(scope, None)
+            if not under_way.touches(scope, None) and not any(scope in scopes for scopes, _ in list(carrier.calls)):
+                lost.append(scope)
+
+    with running(carrier) as under_way:
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert eventually(lambda: not under_way.pending)
+    assert lost == []
+    assert len(set().union(*(scopes for scopes, _ in carrier.calls))) == 1200
