@@ -109,5 +109,7 @@ def _type_number(slug: str) -> int | None:
     if slug in BY_SLUG:
         return BY_SLUG[slug].number
     found = _UNKNOWN_SLUG.match(slug)
-    number = int(found["number"]) if found else None
+    if found is None:
+        return None
+    number = int(found["number"])
     return number if number in _INT4 and number not in BY_NUMBER else None

@@ -173,7 +173,16 @@ def scope_of(organization: str, rows: Any, reading: Reading) -> ColumnElement[st
 def _stamp(first: Any, second: Any, zone: str) -> ColumnElement[Any]:
     """The first stamp, else the second, else the epoch, read in legacy's zone."""
     epoch = literal_column("TIMESTAMPTZ '1970-01-01 00:00:00+00'", TIMESTAMP(timezone=True))
-    return func.coalesce(func.timezone(_word(zone), first), func.timezone(_word(zone), second), epoch)
+    return func.coalesce(_instant(first, zone), _instant(second, zone), epoch)
+
+
+def _instant(stamp: Any, zone: str) -> ColumnElement[Any]:
+    """The stamp in its zone. Far beyond what can be carried, infinite: timezone() raises at PostgreSQL's own limits."""
+    late: ColumnElement[Any] = literal_column("TIMESTAMP '10001-01-01'")
+    early: ColumnElement[Any] = literal_column("TIMESTAMP '0002-01-01 BC'")
+    forever: ColumnElement[Any] = literal_column("TIMESTAMP 'infinity'")
+    never: ColumnElement[Any] = literal_column("TIMESTAMP '-infinity'")
+    return func.timezone(_word(zone), case((stamp > late, forever), (stamp < early, never), else_=stamp))
 
 
 def _conflict(prompt: Table, reading: Reading) -> ColumnElement[bool]:

@@ -21,12 +21,12 @@ Addresses hold passwords, so they are better given in the environment, which win
 | variable | meaning |
 | --- | --- |
 | `CROSSFADE_LEGACY_URL`, `CROSSFADE_NEW_URL` | `postgresql://USER:PASSWORD@HOST:PORT/DATABASE` |
-| `DATABASE_HOSTNAME`, `DATABASE_PORT`, `DATABASE_NAME`, `DATABASE_CREDENTIALS` | Dispatch's own, for legacy, where the first is not set |
-| `POSTGRES_HOST`, `POSTGRES_PORT`, `POSTGRES_DB`, `POSTGRES_USER`, `POSTGRES_PASSWORD` | Prompt Manager's own, for new |
+| `DATABASE_HOSTNAME`, `_PORT`, `_NAME`, `_CREDENTIALS` | Dispatch's own, where the above is not set |
+| `POSTGRES_HOST`, `_PORT`, `_DB`, `_USER`, `_PASSWORD` | Prompt Manager's own, likewise |
 | `CROSSFADE_ACTOR` | who acts, for the ledger; else the login name |
 | `CROSSFADE_DEBUG` | set, an unexpected error shows its traceback |
 | `CROSSFADE_FAILPOINTS` | for tests: lets the process die at a named point (`harness/failpoints.py`) |
-| `CROSSFADE_TEST_URL`, `CROSSFADE_RECORDINGS` | for the test suite: another server, and where recordings of Dispatch are |
+| `CROSSFADE_TEST_URL`, `CROSSFADE_RECORDINGS` | for tests: another server, and where recordings are |
 
 """
 

@@ -12,6 +12,7 @@ from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.opening import open_ledger
 from adapters.postgres.migrations import upgrade
+from adapters.prompts.assess import assess
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, facts, reason_option
 from harness.errors import Refused
@@ -30,8 +31,6 @@ def prepare(app: App, no_id_index: bool, reason: str) -> None:
     else of legacy is touched. Safe to run again at any time: tenants that appeared meanwhile are prepared too.
     """
     with opened(app.settings, bulk=True) as stores:
-        from adapters.prompts.assess import assess
-
         found = assess(stores.legacy, stores.new, stores.settings).findings
         if blocking := [finding.text for finding in found if finding.severity == "blocks"]:
             raise Refused("; ".join(blocking) + ". See crossfade assess")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.synchronize import Event as SharedEvent
@@ -16,9 +18,9 @@ from prometheus_client import CollectorRegistry
 
 from adapters.metrics.prometheus import PrometheusPublisher
 from adapters.prompts.contract import PromptRepository
-from adapters.prompts.migration import opened
+from adapters.prompts.migration import Stores, opened
 from adapters.prompts.trace_codec import PromptCodec
-from adapters.prompts.workload import Keys, Place, PromptCalls
+from adapters.prompts.workload import Key, OwnScopes, PromptCalls
 from harness.config import Settings
 from harness.errors import CrossfadeError
 from harness.router import Router
@@ -31,15 +33,18 @@ _SETTLE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one process is to do. ``rate`` and ``duration`` as for ``Workload``; a trace stands in for the mix."""
+    """What one process is to do. ``rate`` and ``duration`` as for ``Workload``; a trace stands in for the mix.
+
+    ``writes_in``: the tenant in which the process makes scopes of its own to write to, or None if it only reads.
+    """
 
     settings: Settings
     seed: int
     rate: float
     duration: float
     mix: Mix
-    keys: Keys
-    place: Place | None
+    keys: Sequence[Key]
+    writes_in: str | None
     trace: Path | None
     speed: float
 
@@ -61,7 +66,7 @@ def work(share: Share, pipe: Pipe, stop: SharedEvent) -> None:
         with opened(share.settings, application="crossfade run") as stores:
             router = stores.router(PrometheusPublisher(CollectorRegistry()))
             with router, _reporting(router, pipe):
-                performed = _perform(share, router, cast(Event, stop))
+                performed = _perform(share, stores, router, cast(Event, stop))
                 router.settle(_SETTLE_SECONDS)
             pipe.send(Snapshot(router.statistics().dump(), performed))
     except CrossfadeError as error:
@@ -69,14 +74,15 @@ def work(share: Share, pipe: Pipe, stop: SharedEvent) -> None:
         pipe.send(Snapshot({}, None, error))
 
 
-def _perform(share: Share, router: Router[PromptRepository], stop: Event) -> Performed:
+def _perform(share: Share, stores: Stores, router: Router[PromptRepository], stop: Event) -> Performed:
     if share.trace is not None:
-        trace = Trace(share.trace, PromptRepository, PromptCodec(), allow_writes=share.place is not None)
+        trace = Trace(share.trace, PromptRepository, PromptCodec(), allow_writes=share.writes_in is not None)
         return trace.replay(router.repository, speed=share.speed, clock=time.monotonic, stop=stop)
-    calls = PromptCalls(share.keys, share.place)
-    workload = Workload(calls, share.mix, share.rate, share.duration)
     random = Random(share.seed)  # noqa: S311 - a repeatable workload, no secret
-    return workload.run(router.repository, random=random, clock=time.monotonic, stop=stop)
+    own = OwnScopes(stores.legacy, share.writes_in, stores.reading) if share.writes_in is not None else nullcontext()
+    with own as scopes:
+        workload = Workload(PromptCalls(share.keys, scopes), share.mix, share.rate, share.duration)
+        return workload.run(router.repository, random=random, clock=time.monotonic, stop=stop)
 
 
 class _reporting:

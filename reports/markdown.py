@@ -1,0 +1,192 @@
+"""The report as Markdown: the same model, for a pull request or a ticket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.evidence import count, counted, duration, share
+from reports.wording import nothing_or, number, seconds, stamp
+
+# Within a word an underscore is itself.
+_SPECIAL = re.compile(r"[\\`*\[\]#|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def render(model: Mapping[str, Any]) -> str:
+    sections = (_head, _gates, _operations, _latency, _mismatches, _verification, _quarantine, _rejections)
+    lines = [line for section in (*sections, _timeline, _origin) for line in section(model)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def plain(text: object) -> str:
+    """Text that Markdown must not read as markup, on one line."""
+    line = _SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
+    return "".join(_ENTITIES.get(character, character) for character in line)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 1) -> Iterator[str]:
+    """Cells must be plain already; columns from ``numbers_from`` on are numbers."""
+    yield f"| {' | '.join(heads)} |"
+    yield f"| {' | '.join('---:' if place >= numbers_from else '---' for place, _ in enumerate(heads))} |"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def _texts(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    return _table(heads, [[plain(cell) for cell in row] for row in rows], numbers_from=len(heads))
+
+
+def _head(model: Mapping[str, Any]) -> Iterator[str]:
+    verdict, phase, route = model["verdict"], model["phase"], model["route"]
+    yield f"# {verdict['word']}: {plain(verdict['sentence'])}"
+    yield ""
+    if verdict["next"]:
+        yield f"Next: {plain(verdict['next'])}"
+        yield ""
+    yield (
+        f"Crossfade cutover report of {stamp(model['generated_at'])}. Phase {phase['phase']}; "
+        f"new serves {route['reads_percent']:g} % of reads and {route['writes_percent']:g} % of writes."
+    )
+    yield ""
+
+
+def _gates(model: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Gates"
+    yield ""
+    rows = [(gate["name"], gate["verdict"], gate["evidence"], gate["next"]) for gate in model["gates"]]
+    yield from _texts(("gate", "verdict", "evidence", "next"), rows)
+
+
+def _operations(model: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Parallel run by operation"
+    yield ""
+    operations = model["operations"]
+    if not operations["rows"]:
+        yield "No operation was served and nothing was compared."
+        yield ""
+        return
+    counts = ("compared", "matched", "ignored", "mismatched")
+    heads = ("operation", "served by legacy", "served by new", *counts, "rate", "transient", "not compared")
+    rows = []
+    for row in (*operations["rows"], operations["all"]):
+        cells = [row["served"]["legacy"], row["served"]["new"], *(row[key] for key in counts)]
+        rate = "–" if row["mismatch_rate"] is None else share(row["mismatch_rate"])
+        last = [rate, count(row["transient"]), count(row["not_compared"])]
+        rows.append([plain(row["operation"] or "all"), *map(count, cells), *last])
+    yield from _table(
+        (*heads, "errors of legacy", "errors of new"),
+        [
+            [*cells, *(count(row["errors"][store]) for store in ("legacy", "new"))]
+            for cells, row in zip(rows, (*operations["rows"], operations["all"]), strict=True)
+        ],
+    )
+    for title, key in (("Comparisons not made", "dropped"), ("Failures of Crossfade's own", "failures")):
+        if model[key]:
+            yield f"{title}: " + "; ".join(f"{count(row['count'])} {row['meaning']}" for row in model[key]) + "."
+            yield ""
+
+
+def _latency(model: Mapping[str, Any]) -> Iterator[str]:
+    if not model["latency"]:
+        return
+    yield "## Latency"
+    yield ""
+    heads = [
+        "operation",
+        *(f"{store} {what}" for store in ("legacy", "new") for what in ("calls", "p50", "p95", "p99")),
+    ]
+    rows = []
+    for row in model["latency"]:
+        cells = [plain(row["operation"])]
+        for store in ("legacy", "new"):
+            cells += [count(row[store]["calls"]), *(seconds(row[store][q]) for q in ("p50", "p95", "p99"))]
+        rows.append([*cells, number(row["p99_ratio"])])
+    yield from _table([*heads, "p99 new / legacy"], rows)
+
+
+def _mismatches(model: Mapping[str, Any]) -> Iterator[str]:
+    found = model["mismatches"]
+    yield "## Differing fields"
+    yield ""
+    if not found["fields"]:
+        yield nothing_or(model["operations"]["all"]["compared"], "No confirmed mismatch.", "Nothing was compared.")
+        yield ""
+        return
+    rows = []
+    for field in found["fields"]:
+        first = field["examples"][0] if field["examples"] else {"scope": "", "legacy": "", "new": ""}
+        cells = (field["operation"], field["field"], first["scope"], first["legacy"], first["new"])
+        rows.append([count(field["count"]), *map(plain, cells)])
+    yield from _table(("times", "operation", "field", "e.g. scope", "legacy", "new"), rows, numbers_from=6)
+
+
+def _verification(model: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Verification"
+    yield ""
+    verification = model["verification"]
+    runs = [*([verification["latest"]] if verification["latest"] else []), *verification["earlier"]]
+    if not runs:
+        yield "Nothing was verified."
+        yield ""
+        return
+    counts = ("compared", "missing", "extra", "different", "transient", "unsettled", "quarantined", "unaccounted")
+    rows = [[stamp(run["at"]), run["verdict"], *(count(run[key]) for key in counts)] for run in runs]
+    yield from _table(("at", "verdict", *counts), rows, numbers_from=2)
+    examples = [
+        (row["key"], row["scope"], row["kind"], field["field"], field["legacy"], field["new"])
+        for row in verification["examples"]
+        for field in row["fields"] or ({"field": "", "legacy": "", "new": ""},)
+    ]
+    if examples:
+        yield from _texts(("row", "scope", "kind", "field", "legacy", "new"), examples)
+
+
+def _quarantine(model: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Quarantine"
+    yield ""
+    found = model["quarantine"]
+    yield f"{counted(found['total'], 'row')} in quarantine, {count(found['listed'])} listed here."
+    yield ""
+    if found["reasons"]:
+        rows = [
+            [plain(each["reason"]), ", ".join(plain(f"{row['part']} {row['local']}") for row in each["examples"][:10])]
+            for each in found["reasons"]
+        ]
+        counts = [count(each["count"]) for each in found["reasons"]]
+        yield from _table(
+            ("rows", "reason", "for example"), [[n, *row] for n, row in zip(counts, rows, strict=True)], numbers_from=3
+        )
+
+
+def _rejections(model: Mapping[str, Any]) -> Iterator[str]:
+    found = model["rejections"]
+    if not found["rows"]:
+        return
+    yield "## Scopes that could not be carried over"
+    yield ""
+    rows = [(row["scope"], row["error"], row["attempts"], stamp(row["last_seen"])) for row in found["rows"]]
+    yield from _texts(("scope", "error", "attempts", "last seen"), rows)
+
+
+def _timeline(model: Mapping[str, Any]) -> Iterator[str]:
+    entries = model["timeline"]["entries"]
+    yield "## Timeline"
+    yield ""
+    if not entries:
+        yield "Nothing was decided yet."
+        yield ""
+        return
+    rows = [(stamp(e["at"]), e["actor"], e["action"], e["reason"], e["detail"]) for e in entries]
+    yield from _texts(("at", "who", "what", "why", "detail"), rows)
+
+
+def _origin(model: Mapping[str, Any]) -> Iterator[str]:
+    lag = "; ".join(
+        f"{store} {counted(each['notes'], 'dirty note')}, the oldest {duration(each['lag_seconds'])} old"
+        for store, each in model["backlog"].items()
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in model["versions"].items())
+    yield plain(" · ".join(filter(None, (lag, f"settings {model['settings_fingerprint']}", versions))))

@@ -1,0 +1,296 @@
+"""The model: everything that a report says, as plain JSON values. Renderers read nothing else.
+
+Durations are seconds, shares are 0 to 1, stamps ISO 8601 in UTC. Lists are bounded; each has its whole count beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+from harness.evidence import Evidence, counted, named, settled
+from harness.gates import Gate, decide
+from harness.phases import NEXT_STEP
+from harness.records import Quarantined, RowDifference, Verdict, Verification
+from harness.statistics import Drop, Failure, Result
+from reports.activity import latency, operations, over_time
+from reports.redaction import arguments, side_by_side, visible
+
+FORMAT = 1  # grows when a key of the JSON document goes away or changes its meaning
+WORDS = {Verdict.PASS: "GO", Verdict.FAIL: "NO-GO", Verdict.INCONCLUSIVE: "NOT YET"}
+
+_FIELDS = 20  # operation and field, the most mismatched first
+_PER_FIELD = 3
+_ROWS = 50
+_ENTRIES = 100
+_LONG = 500
+
+DROPS = {
+    Drop.QUEUE_FULL: "the queue of comparisons was full",
+    Drop.TIMEOUT: "the shadow store answered too late",
+    Drop.BREAKER_OPEN: "the shadow store had failed, and was left alone for a while",
+    Drop.STORE_FAILED: "one of the two stores was unavailable",
+    Drop.UNSETTLED: "unequal, but the scope never stood still for a second look",
+    Drop.HELD: "it touches quarantine, or records that one store cannot hold",
+    Drop.UNDER_WAY: "a write was on its way, so the store with authority answered alone",
+    Drop.STOPPED: "the process ended before it",
+}
+FAILURES = {
+    Failure.ROUTE: "the route could not be read; the last known one stayed",
+    Failure.CARRY: "writes could not be carried over at once; they were tried again",
+    Failure.COMPARE: "two answers could not be told apart field by field",
+    Failure.PUBLISH: "metrics were refused",
+    Failure.SAMPLE: "a mismatch's sample could not be kept",
+    Failure.ROLL_UP: "statistics could not be handed on at once; they were tried again",
+    Failure.WORKER: "a comparison ended in an error of Crossfade's own",
+}
+
+
+def model(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[str, Any]:
+    """Compute the report once."""
+    statistics = evidence.statistics
+    return {
+        "format": FORMAT,
+        "generated_at": _stamp(evidence.generated_at),
+        "redacted": redact,
+        "verdict": _verdict(evidence, gates),
+        "phase": {
+            "phase": evidence.phase.phase.value,
+            "epoch": evidence.phase.epoch,
+            "since": _stamp(evidence.phase.since),
+            "actor": _text(evidence.phase.actor),
+            "reason": _text(evidence.phase.reason),
+            "next": NEXT_STEP[evidence.phase.phase],
+        },
+        "route": {
+            "epoch": evidence.route.epoch,
+            "reads_percent": evidence.route.reads_percent,
+            "writes_percent": evidence.route.writes_percent,
+            "shadow_percent": evidence.route.shadow_percent,
+        },
+        "gates": [
+            {
+                "name": gate.name,
+                "question": gate.question,
+                "verdict": gate.verdict.value,
+                "evidence": _text(gate.evidence, 2000),
+                "next": gate.next_step,
+            }
+            for gate in gates
+        ],
+        "operations": operations(evidence),
+        "dropped": _counts(statistics.drops, DROPS),
+        "failures": _counts(statistics.failures, FAILURES),
+        "latency": latency(evidence),
+        "over_time": over_time(evidence),
+        "mismatches": _mismatches(evidence, redact),
+        "verification": _verification(evidence, redact),
+        "backlog": {
+            store.value: {"notes": backlog.notes, "lag_seconds": backlog.lag_seconds}
+            for store, backlog in evidence.backlog.items()
+        },
+        "quarantine": _quarantine(evidence),
+        "rejections": _rejections(evidence),
+        "new_only": evidence.new_only,
+        "runs": _runs(evidence),
+        "timeline": _timeline(evidence),
+        "settings_fingerprint": _text(evidence.settings_fingerprint),
+        "versions": {_text(name): _text(version) for name, version in evidence.versions.items()},
+    }
+
+
+def _verdict(evidence: Evidence, gates: Sequence[Gate]) -> dict[str, Any]:
+    verdict = decide(gates)
+    of = {each: [gate for gate in gates if gate.verdict is each] for each in Verdict}
+    unmet = of[Verdict.FAIL] + of[Verdict.INCONCLUSIVE]
+    return {
+        "word": WORDS[verdict],
+        "verdict": verdict.value,
+        "sentence": _why(verdict, [gate.name for gate in of[verdict]], len(gates), evidence),
+        "next": unmet[0].next_step if unmet else NEXT_STEP[evidence.phase.phase],
+        "counts": {each.value: len(found) for each, found in of.items()},
+    }
+
+
+def _why(verdict: Verdict, names: Sequence[str], gates: int, evidence: Evidence) -> str:
+    if verdict is Verdict.PASS:
+        return f"All {counted(gates, 'gate')} pass."
+    said = "fail" if verdict is Verdict.FAIL else "cannot be told yet"
+    if len(names) == 1 and verdict is Verdict.FAIL:
+        said = "fails"
+    why = (
+        f"{len(names)} of {counted(gates, 'gate')} {said}: {named(names, gates)}" if names else "No gate was evaluated"
+    )
+    return f"{why}." if settled(evidence.statistics.results()) else f"{why}; nothing was compared."
+
+
+def _counts(counter: Mapping[Any, int], meanings: Mapping[Any, str]) -> list[dict[str, Any]]:
+    """What was counted at all, the most frequent first."""
+    rows = [(key, counter.get(key, 0)) for key in meanings]
+    return [
+        {"reason": key.value, "meaning": meanings[key], "count": n}
+        for key, n in sorted(rows, key=lambda row: -row[1])
+        if n
+    ]
+
+
+def _mismatches(evidence: Evidence, redact: bool) -> dict[str, Any]:
+    """The most differing fields by operation, each with its newest examples."""
+    examples: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for sample in evidence.mismatches:
+        for difference in sample.differences:
+            example = {
+                "at": _stamp(sample.at),
+                "served": sample.served.value,
+                "scope": _scope(sample.scope),
+                "arguments": arguments(sample.arguments, redact=redact),
+                **side_by_side(difference, redact=redact),
+            }
+            examples.setdefault((sample.operation, difference.field), []).append(example)
+    # A sample's field counts even when the process that saw it died before its counts reached the ledger.
+    counts = {key: len(shown) for key, shown in examples.items()} | dict(evidence.statistics.fields)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "total": evidence.statistics.results()[Result.MISMATCHED],
+        "samples": len(evidence.mismatches),
+        "fields_total": len(ranked),
+        "fields": [
+            {"operation": key[0], "field": _text(key[1]), "count": n, "examples": examples.get(key, [])[:_PER_FIELD]}
+            for key, n in ranked[:_FIELDS]
+        ],
+    }
+
+
+def _verification(evidence: Evidence, redact: bool) -> dict[str, Any]:
+    latest = evidence.verification
+    age = None if latest is None else max(0.0, (evidence.generated_at - latest.at).total_seconds())
+    return {
+        "latest": None if latest is None else _verified(latest) | {"age_seconds": age},
+        "examples": [] if latest is None else [_row(each, redact) for each in latest.examples[:_ROWS]],
+        "examples_total": 0 if latest is None else len(latest.examples),
+        "earlier": [_verified(each) for each in evidence.earlier[:_ROWS]],
+        "earlier_total": len(evidence.earlier),
+    }
+
+
+def _verified(found: Verification) -> dict[str, Any]:
+    return {
+        "at": _stamp(found.at),
+        "verdict": found.verdict.value,
+        "compared": found.compared,
+        "missing": found.missing,
+        "extra": found.extra,
+        "different": found.different,
+        "transient": found.transient,
+        "unsettled": found.unsettled,
+        "quarantined": found.quarantined,
+        "unaccounted": found.unaccounted,
+        "new_only": found.new_only,
+        "seconds": found.seconds,
+    }
+
+
+def _row(row: RowDifference, redact: bool) -> dict[str, Any]:
+    fields = [side_by_side(difference, redact=redact) for difference in row.fields]
+    return {"key": _text(row.key), "scope": _scope(row.scope), "kind": row.kind.value, "fields": fields}
+
+
+def _quarantine(evidence: Evidence) -> dict[str, Any]:
+    by_reason = sorted(evidence.quarantined, key=lambda row: row.reason)
+    groups = [(reason, list(rows)) for reason, rows in groupby(by_reason, key=lambda row: row.reason)]
+    return {
+        "total": evidence.open_quarantine,
+        "listed": len(evidence.quarantined),
+        "reasons": [
+            {"reason": _text(reason), "count": len(rows), "examples": [_held(row) for row in rows[:_ROWS]]}
+            for reason, rows in sorted(groups, key=lambda group: -len(group[1]))
+        ],
+    }
+
+
+def _held(row: Quarantined) -> dict[str, Any]:
+    place = {"part": _text(row.part), "local": _text(row.local), "key": _text(row.key)}
+    return place | {"scope": _scope(row.scope), "since": _stamp(row.since)}
+
+
+def _rejections(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "total": len(evidence.rejections),
+        "rows": [
+            {
+                "scope": _scope(each.scope),
+                "error": _text(each.error),
+                "attempts": each.attempts,
+                "first_seen": _stamp(each.first_seen),
+                "last_seen": _stamp(each.last_seen),
+            }
+            for each in evidence.rejections[:_ROWS]
+        ],
+    }
+
+
+_RUN_KEYS = ("operations", "compared", "matched", "mismatched", "transient", "not_compared", "dropped", "errors")
+
+
+def _runs(evidence: Evidence) -> dict[str, Any]:
+    rows = []
+    for run in evidence.runs[:_ROWS]:
+        totals = {key: _total(run.totals.get(key)) for key in _RUN_KEYS}
+        rows.append({"at": _stamp(run.at), "seconds": run.seconds, **totals})
+    return {"total": len(evidence.runs), "rows": rows}
+
+
+def _total(value: object) -> int | None:
+    """A count, or the sum of counts by reason or store; None for what a run did not say."""
+    if isinstance(value, Mapping):
+        return sum(n for n in value.values() if isinstance(n, int))
+    return value if isinstance(value, int) else None
+
+
+def _timeline(evidence: Evidence) -> dict[str, Any]:
+    """The newest entries, in order of time."""
+    newest = sorted(evidence.audit, key=lambda entry: entry.at)[-_ENTRIES:]
+    return {
+        "total": len(evidence.audit),
+        "entries": [
+            {
+                "at": _stamp(entry.at),
+                "actor": _text(entry.actor),
+                "action": _text(entry.action),
+                "reason": _text(entry.reason),
+                "detail": _text(_flat(entry.detail)),
+            }
+            for entry in newest
+        ],
+    }
+
+
+def _flat(detail: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_plain(value)}" for key, value in detail.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({_flat(value)})"
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return " ".join(_plain(each) for each in value)
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
+
+
+def _scope(scope: str | None) -> str:
+    return "(none)" if scope is None else _text(scope)
+
+
+def _text(text: str, most: int = _LONG) -> str:
+    """A text that is no row's content: shown whole, unless it is longer than anybody reads; then that is said."""
+    shown = visible(text)
+    return shown if len(shown) <= most else f"{shown[:most]}… ‹{counted(len(shown), 'character')} in all›"
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat()
