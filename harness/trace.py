@@ -68,7 +68,7 @@ class Trace:
         try:
             with self.path.open(encoding="utf-8") as lines:
                 for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE + 1), ""), 1):
-                    if line.strip():
+                    if line.strip() or len(line) > LONGEST_LINE:
                         call = self._call(line, number, operations, before)
                         before = call.at
                         yield call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -16,9 +16,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    bindparam,
-    cast,
     delete,
+    exists,
     func,
     select,
     tuple_,
@@ -26,7 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from adapters.postgres.part import REASON, Part
+from adapters.postgres.part import REASON, Part, texts
+from adapters.postgres.prepared import PreparedByShape, parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Destination:
     columns: tuple[str, ...]
     flag: str | None
     of_part: Callable[[str], ColumnElement[bool]]
+    prepared: PreparedByShape = field(default_factory=PreparedByShape, compare=False, repr=False)
 
     @property
     def table(self) -> Table:
@@ -56,8 +57,10 @@ class Destination:
 
     def scopes_of(self, connection: Connection, keys: Collection[str]) -> dict[str, str | None]:
         """The scope in which each of the records stands here now, by key."""
-        statement = select(self.key, self.scope).where(self.part.where_local(list(keys)))
-        return {str(key): scope for key, scope in connection.execute(statement)}
+        chosen = select(self.key, self.scope)
+        found = self.prepared.get("scopes_of", lambda: chosen.where(self.part.where_local(texts("keys"))))
+        rows: Sequence[Any] = found.execute(connection, keys=sorted(keys)).all()
+        return {str(row[0]): row[1] for row in rows}
 
     def keys_in(self, connection: Connection, scopes: Collection[str]) -> dict[str, str | None]:
         """The records that stand in the scopes here now, by key."""
@@ -86,11 +89,15 @@ def apply(
     gone = [key for key in keys if key not in present]
     deleted = 0
     if gone:
-        deleted = connection.execute(delete(destination.table).where(destination.part.where_local(gone))).rowcount
+        removal = destination.prepared.get("delete", lambda: _deletion(destination))
+        deleted = removal.execute(connection, keys=gone).rowcount
     if not present:
         return 0, deleted
-    _lower_flags(connection, destination, present)
-    return _upsert(connection, destination, list(present.values())), deleted
+    if destination.flag is not None:
+        _lower_flags(connection, destination, destination.flag, present)
+    upsert = destination.prepared.get("upsert", lambda: _upsertion(destination))
+    columns = {name: [getattr(row, name) for row in present.values()] for name in destination.columns}
+    return upsert.execute(connection, **columns).rowcount, deleted
 
 
 def affected(connection: Connection, statement: Executable) -> int:
@@ -103,31 +110,36 @@ def unbounded(column: Column[Any]) -> Any:
     return Text() if isinstance(column.type, String) else column.type
 
 
-def _lower_flags(connection: Connection, destination: Destination, present: dict[str, Row[Any]]) -> None:
+def _deletion(destination: Destination) -> Executable:
+    return delete(destination.table).where(destination.part.where_local(texts("keys")))
+
+
+def _lower_flags(connection: Connection, destination: Destination, flag: str, present: dict[str, Row[Any]]) -> None:
     """Clear the flag of every record whose flag is about to go, or that is about to leave its scope."""
-    if destination.flag is None:
-        return
-    flag = destination.table.c[destination.flag]
-    keep = [
-        (key, getattr(row, destination.part.scope)) for key, row in present.items() if getattr(row, destination.flag)
-    ]
-    key_text = destination.part.local
-    stays = tuple_(key_text, destination.scope).in_(keep)
-    statement = update(destination.table).where(destination.part.where_local(list(present)), flag, ~stays)
-    connection.execute(statement.values({flag: False}))
+    bearers = {key: getattr(row, destination.part.scope) for key, row in present.items() if getattr(row, flag)}
+    lowering = destination.prepared.get("lower", lambda: _lowering(destination, flag))
+    lowering.execute(connection, keys=list(present), bearers=list(bearers), bearers_scopes=list(bearers.values()))
 
 
-def _upsert(connection: Connection, destination: Destination, rows: Sequence[Row[Any]]) -> int:
+def _lowering(destination: Destination, flag: str) -> Executable:
+    keep = func.unnest(texts("bearers"), texts("bearers_scopes")).table_valued("key", "scope", name="keep")
+    keep = keep.render_derived(name="keep")
+    stays = exists().where(keep.c.key == destination.part.local, keep.c.scope == destination.scope)
+    raised = destination.table.c[flag]
+    chosen = update(destination.table).where(destination.part.where_local(texts("keys")), raised, ~stays)
+    return chosen.values({flag: False})
+
+
+def _upsertion(destination: Destination) -> Executable:
     """One statement for any number of rows: the columns travel as arrays. Equal rows are left untouched."""
     table, names = destination.table, destination.columns
-    arrays = [cast(bindparam(name, [getattr(row, name) for row in rows]), ARRAY(table.c[name].type)) for name in names]
+    arrays = [parameter(name, ARRAY(unbounded(table.c[name]))) for name in names]
     given = func.unnest(*arrays).table_valued(*names, name="given").render_derived(name="given")
     statement = insert(table).from_select(list(names), select(*(given.c[name] for name in names)))
     rest = [name for name in names if name != destination.part.key]
     changed = tuple_(*(table.c[name] for name in rest)).is_distinct_from(
         tuple_(*(statement.excluded[name] for name in rest))
     )
-    upsert = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=[destination.part.key], set_={name: statement.excluded[name] for name in rest}, where=changed
     )
-    return affected(connection, upsert)

@@ -21,14 +21,31 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Text, and_, delete, exists, func, insert, literal, or_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Text,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from adapters.postgres.apply import Destination, apply, set_applying
 from adapters.postgres.errors import speaking_for, translate
 from adapters.postgres.ledger.quarantine import hold, release
 from adapters.postgres.ledger.rejections import accept, reject
-from adapters.postgres.part import REASON, Part
+from adapters.postgres.part import REASON, Part, texts
+from adapters.postgres.prepared import Prepared, PreparedByShape
 from adapters.postgres.schema import dirty
 from harness.catchup import Carried
 from harness.config import CatchupSettings
@@ -66,6 +83,7 @@ class StateCarrier:
         self._legacy, self._new, self._destination = legacy, new, destination
         self._parts = {part.name: part for part in parts}
         self._settings, self._clock = settings, clock
+        self._prepared = PreparedByShape()
         self._pause = Event()  # never set; a pause that a signal can interrupt
         self._left_alone: dict[str | None, float] = {}  # rejected scopes, and until when
 
@@ -200,25 +218,21 @@ class StateCarrier:
 
     def _read(self, notes: Iterable[_Note]) -> list[Row[Any]]:
         """The authority's present rows for the notes, each with ``key_``, ``scope_`` and ``part_``."""
-        conditions: dict[str, list[Any]] = {}
-        for name in {note.part for note in notes}:
-            part = self._parts[name]
-            locals_ = sorted({note.local for note in notes if note.part == name and note.local is not None})
-            wholes = {note.scope for note in notes if note.part == name and note.key is None and note.scope is not None}
-            found = [part.where_scope(scope) for scope in wholes]
-            conditions[name] = [condition for condition in found if condition is not None]
-            if locals_:
-                conditions[name].append(part.where_local(locals_))
         rows: list[Row[Any]] = []
         with speaking_for(Store.LEGACY), self._legacy.connect() as authority:
-            for name, any_of in conditions.items():
-                part = self._parts[name]
-                if any_of:
-                    carried = part.carried_where(or_(*any_of)).subquery()
-                    key, scope = carried.c[part.key].label("key_"), carried.c[part.scope].label("scope_")
-                    named = select(carried, key, scope, literal(name, Text).label("part_"))
-                    rows.extend(authority.execute(named))
+            for name in {note.part for note in notes}:
+                of_part = [note for note in notes if note.part == name]
+                if local := sorted({note.local for note in of_part if note.local is not None}):
+                    rows.extend(self._by_local(self._parts[name]).execute(authority, local=local))
+                wholes = {note.scope for note in of_part if note.key is None and note.scope is not None}
+                for scope in sorted(wholes):
+                    condition = self._parts[name].where_scope(scope)
+                    if condition is not None:
+                        rows.extend(authority.execute(_named(self._parts[name], condition)))
         return rows
+
+    def _by_local(self, part: Part) -> Prepared:
+        return self._prepared.get(part.name, lambda: _named(part, part.where_local(texts("local"))))
 
     def _settle_quarantine(self, shadow: Connection, keys: set[str], rows: Sequence[Row[Any]]) -> int:
         unfit = [row for row in rows if getattr(row, REASON) is not None]
@@ -262,6 +276,13 @@ class StateCarrier:
         with speaking_for(Store.NEW), self._new.begin() as connection:
             reject(connection, scope, f"{type(error).__name__}: {error}")
         return Carried(rejected=1)
+
+
+def _named(part: Part, condition: ColumnElement[bool]) -> Select[Any]:
+    """The part's rows that fulfil the condition, each with ``key_``, ``scope_`` and ``part_``."""
+    rows = part.carried_where(condition).subquery()
+    key, scope = rows.c[part.key].label("key_"), rows.c[part.scope].label("scope_")
+    return select(rows, key, scope, literal(part.name, Text).label("part_"))
 
 
 def _noted_for(scopes: Collection[str], keys: Collection[Hashable]) -> Any:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BIT
 
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.part import REASON, Part
+from adapters.postgres.part import REASON, Part, these
 from adapters.postgres.schema import dirty, quarantine
 from harness.routing import Store
 from harness.verify import Digest, Record
@@ -74,7 +74,7 @@ class TableSide:
         found: dict[str, Record] = {}
         with speaking_for(self._store), self._engine.connect() as connection:
             for part in self._parts:
-                rows = part.by_key(sorted(keys)).subquery()
+                rows = part.by_keys(these(keys)).subquery()
                 texts = [cast(rows.c[name], Text) for name in self.columns]
                 key, scope = cast(rows.c[part.key], Text), rows.c[part.scope]
                 statement = select(key, scope, *texts).where(rows.c[REASON].is_(None))

@@ -7,13 +7,38 @@ parts, so a new adapter brings parts and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Delete, FromClause, Select, Table, Text, case, cast, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Delete,
+    FromClause,
+    Select,
+    Table,
+    Text,
+    any_,
+    case,
+    cast,
+    literal,
+    select,
+)
+
+from adapters.postgres.prepared import parameter
 
 REASON = "reason"
+
+
+def texts(name: str) -> ColumnElement[Any]:
+    """A parameter of that name, an array of text."""
+    return parameter(name, ARRAY(Text))
+
+
+def these(values: Iterable[str]) -> ColumnElement[Any]:
+    """The values as an array of text."""
+    return literal(sorted(values), ARRAY(Text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +49,10 @@ class Part:
     name of why the row cannot be represented on the other side.
     ``key`` and ``scope``: which canonical columns name the record and its scope.
     ``order``: the table's integer key, by which chunks are cut; None where rows are never bulk copied from.
-    ``local``: the table's own key as an expression of text, ``where_local`` the rows with one of these keys.
-    ``where_key``: a condition, fit for an index, that the rows with one of these canonical keys fulfil; a few others
-    may fulfil it too, so the canonical key is asked for again (``by_key``).
+    ``local``: the table's own key as an expression of text; ``where_local``, given an array of such texts: the rows
+    with one of these keys.
+    ``where_key``, given an array of canonical keys as text: a condition, fit for an index, that their rows fulfil; a
+    few others may fulfil it too, so the canonical key is asked for again (``by_keys``).
     ``where_scope``: the rows of a scope, or None if this part cannot hold the scope.
     ``noted``: for rows of the table's shape, what capture writes down: columns scope, key, local, all text.
     ``forget``: what else must go when such rows are deleted, if anything.
@@ -41,8 +67,8 @@ class Part:
     canonical: Select[Any]
     order: ColumnElement[int] | None
     local: ColumnElement[str]
-    where_local: Callable[[Sequence[str]], ColumnElement[bool]]
-    where_key: Callable[[Sequence[str]], ColumnElement[bool]]
+    where_local: Callable[[ColumnElement[Any]], ColumnElement[bool]]
+    where_key: Callable[[ColumnElement[Any]], ColumnElement[bool]]
     where_scope: Callable[[str], ColumnElement[bool] | None]
     noted: Callable[[FromClause], Select[Any]]
     forget: Callable[[FromClause], Delete] | None = None
@@ -63,11 +89,10 @@ class Part:
         ]
         return select(*columns)
 
-    def by_key(self, keys: Sequence[str]) -> Select[Any]:
-        """The canonical rows with one of these keys."""
+    def by_keys(self, keys: ColumnElement[Any]) -> Select[Any]:
+        """The canonical rows with one of these keys, an array of text."""
         rows = self.canonical.where(self.where_key(keys)).subquery("rows")
-        key = rows.c[self.key]
-        return select(rows).where(cast(key, Text).in_(list(keys)))
+        return select(rows).where(cast(rows.c[self.key], Text) == any_(keys))
 
     def carried_where(self, condition: ColumnElement[bool]) -> Select[Any]:
         """``carried`` of the rows that fulfil a condition on the table's own columns."""

@@ -7,7 +7,7 @@ Examples name rows by tenant and id, never by their texts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -133,8 +133,10 @@ def _count(connection: Connection, slug: str, reading: Reading, with_sidecar: bo
     crowded = several.group_by(row.project_id).having(func.count() > 1).subquery()
     conflicting = connection.execute(select(func.count()).select_from(crowded)).scalar_one()
     reasons = select(rows.c.reason, func.count()).where(rows.c.reason.isnot(None)).group_by(rows.c.reason)
-    counts: list[int] = [int(value) for value in connection.execute(own).one()]
-    return TenantCounts(slug, *counts, conflicting, {r: int(n) for r, n in connection.execute(reasons)})  # type: ignore[arg-type] # the query's columns, in the fields' order
+    counts: list[Any] = [int(value) for value in connection.execute(own).one()]
+    found = {reason: int(number) for reason, number in connection.execute(reasons)}
+    names = [field.name for field in fields(TenantCounts)]  # the query's columns are in the fields' order
+    return TenantCounts(**dict(zip(names, [slug, *counts, conflicting, found], strict=True)))
 
 
 def _row_findings(

@@ -7,13 +7,13 @@ Dispatch has no column for is kept in the sidecar, ``crossfade.sidecar`` in the 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
+    ARRAY,
     Boolean,
     CheckConstraint,
     Column,
@@ -32,6 +32,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     and_,
+    any_,
     case,
     cast,
     delete,
@@ -272,17 +273,17 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
     """One tenant's prompt table, ready to be carried."""
     _, prompt = tenant_tables(organization)
 
-    def where_local(keys: Sequence[str]) -> ColumnElement[bool]:
-        return prompt.c.id.in_([int(key) for key in keys])
+    def where_local(keys: ColumnElement[Any]) -> ColumnElement[bool]:
+        return prompt.c.id == any_(cast(keys, ARRAY(Integer)))
 
-    def where_key(keys: Sequence[str]) -> ColumnElement[bool]:
-        ids = [uuid.UUID(key) for key in keys]
-        derived = derived_id(organization, prompt.c.id).in_(ids)
+    def where_key(keys: ColumnElement[Any]) -> ColumnElement[bool]:
+        ids = any_(cast(keys, ARRAY(Uuid)))
+        derived = derived_id(organization, prompt.c.id) == ids
         if not with_sidecar:
             return derived
         # Each arm has an index: the sidecar's own, and the one that ``prepare`` puts on the derived id.
-        named = select(sidecar.c.legacy_id).where(sidecar.c.organization == _word(organization), sidecar.c.id.in_(ids))
-        return or_(prompt.c.id.in_(named), derived)
+        named = select(sidecar.c.legacy_id).where(sidecar.c.organization == _word(organization), sidecar.c.id == ids)
+        return or_(prompt.c.id == any_(func.array(named.scalar_subquery())), derived)
 
     def where_scope(scope: str) -> ColumnElement[bool] | None:
         place = parse_scope(scope, with_type=reading.by_type)

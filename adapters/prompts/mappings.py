@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
-    Integer,
     Select,
     Table,
     Text,
     and_,
+    any_,
     cast,
     delete,
     func,
@@ -23,12 +24,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from adapters.postgres.part import Part
+from adapters.postgres.part import Part, texts
+from adapters.postgres.prepared import Prepared, parameter
 from adapters.prompts.canonical import COLUMNS, LegacyScope, legacy_type, parse_scope
 from adapters.prompts.dispatch import Reading, sidecar, tenant_part
-from adapters.prompts.prompt import Prompt, PromptFilter
+from adapters.prompts.prompt import Prompt
 from adapters.prompts.prompt_manager import canonical_select as new_select
 from adapters.prompts.prompt_manager import prompts
+from adapters.prompts.repository import Rows
 from harness.errors import CannotHold, Conflict
 from harness.routing import Store
 
@@ -38,11 +41,20 @@ class PromptManagerMapping:
 
     store = Store.NEW
 
-    def rows(self, query: PromptFilter) -> Select[Any]:
-        return new_select()
+    def __init__(self) -> None:
+        rows = new_select()
+        self._all = Rows("all", rows)
+        self._in_scope = rows.where(prompts.c.project_id == parameter("scope"))
+        self._by_id = rows.where(prompts.c.id == parameter("id"))
 
-    def by_id(self, id: UUID) -> Select[Any]:
-        return new_select().where(prompts.c.id == id)
+    def all_rows(self) -> Rows:
+        return self._all
+
+    def in_scope(self, scope: str) -> Rows:
+        return Rows("in_scope", self._in_scope, {"scope": scope})
+
+    def by_id(self, id: UUID) -> Rows:
+        return Rows("by_id", self._by_id, {"id": id})
 
     def insert(self, connection: Connection, prompt: Prompt) -> None:
         connection.execute(prompts.insert().values(_values(prompt)))
@@ -70,28 +82,32 @@ class DispatchMapping:
         self._reading = reading
         self._parts = {name: tenant_part(name, reading) for name in tenants}
 
+        self._all = Rows("all", _union([part.canonical for part in self.parts]))
+        self._none = Rows("none", self.parts[0].canonical.where(literal(False)))
+        self._by_id = _union([part.by_keys(texts("ids")) for part in self.parts])
+        self._in_scope = {part.name: part.canonical.where(_of_place(part.table, reading)) for part in self.parts}
+        self._located = {part.name: Prepared(_locating(part)) for part in self.parts}
+
     @property
     def parts(self) -> tuple[Part, ...]:
         return tuple(self._parts.values())
 
-    def rows(self, query: PromptFilter) -> Select[Any]:
-        if query.project_id is not None:
-            found = self._in_scope(query.project_id)
-            return found if found is not None else _union([p.canonical.where(literal(False)) for p in self.parts])
-        return _union([part.canonical for part in self.parts])
+    def all_rows(self) -> Rows:
+        return self._all
 
-    def _in_scope(self, scope: str) -> Select[Any] | None:
-        for part in self.parts:
-            if (condition := part.where_scope(scope)) is not None:
-                return part.canonical.where(condition)
-        return None
+    def in_scope(self, scope: str) -> Rows:
+        place = parse_scope(scope, with_type=self._reading.by_type)
+        if place is None or place.organization not in self._parts:
+            return self._none
+        values = {"project": place.project} | ({} if place.type is None else {"genai_type": place.type})
+        return Rows(("in_scope", place.organization), self._in_scope[place.organization], values)
 
-    def by_id(self, id: UUID) -> Select[Any]:
-        return _union([part.by_key([str(id)]) for part in self.parts])
+    def by_id(self, id: UUID) -> Rows:
+        return Rows("by_id", self._by_id, {"ids": [str(id)]})
 
     def insert(self, connection: Connection, prompt: Prompt) -> None:
         place, table = self._place(prompt)
-        if connection.execute(self.by_id(prompt.id)).first() is not None:
+        if self._locate(connection, prompt.id) is not None:
             raise Conflict(f"legacy has a prompt with id {prompt.id} already; update it instead")
         # The sidecar goes first: capture notes the row under the id that the sidecar names.
         sequence = func.pg_get_serial_sequence(cast(_qualified(table), Text), "id")
@@ -148,14 +164,11 @@ class DispatchMapping:
     def _locate(self, connection: Connection, id: UUID) -> tuple[str, int] | None:
         """The tenant and row number of a prompt, its row locked until the transaction ends."""
         for part in self.parts:
-            found = part.carried_where(part.where_key([str(id)])).subquery()
-            number = connection.execute(
-                select(cast(found.c.local, Integer)).where(found.c.id == id)
-            ).scalar_one_or_none()
+            number = self._located[part.name].execute(connection, ids=[str(id)]).scalar_one_or_none()
             if number is not None:
                 own = part.table.c.id
-                locked = connection.execute(select(own).where(own == number).with_for_update()).scalar_one_or_none()
-                return None if locked is None else (part.name, int(number))
+                locked = connection.execute(select(own).where(own == int(number)).with_for_update())
+                return None if locked.scalar_one_or_none() is None else (part.name, int(number))
         return None
 
     def _write_sidecar(self, connection: Connection, place: LegacyScope, number: int, prompt: Prompt) -> None:
@@ -178,6 +191,18 @@ _UNTYPED = (
     'under scope_policy = "project" a scope does not say which of Dispatch\'s types a prompt has; '
     "write it through Dispatch itself"
 )
+
+
+def _of_place(table: Table, reading: Reading) -> ColumnElement[bool]:
+    """The rows of a scope, by its parts: what ``parse_scope`` makes of it."""
+    of_project = table.c.project_id == parameter("project")
+    return and_(of_project, table.c.genai_type == parameter("genai_type")) if reading.by_type else of_project
+
+
+def _locating(part: Part) -> Select[Any]:
+    """The table's own keys of the rows with one of ``ids``."""
+    rows = part.carried_where(part.where_key(texts("ids"))).subquery("rows")
+    return select(rows.c.local).where(cast(rows.c.id, Text) == any_(texts("ids")))
 
 
 def _legacy_values(prompt: Prompt, place: LegacyScope) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
+from adapters.postgres.part import these
 from adapters.postgres.pool import check_server, open_engine
 from adapters.prompts.canonical import COLUMNS
 from adapters.prompts.contract import PromptRepository
@@ -113,7 +114,7 @@ class Stores:
         """Part and local key of those records that legacy has, by canonical key."""
         found: dict[str, tuple[str, str]] = {}
         for part in self.mapping.parts:
-            rows = part.carried_where(part.where_key(keys)).subquery()
+            rows = part.carried_where(part.where_key(these(keys))).subquery()
             named = select(cast(rows.c[part.key], Text), rows.c.local)
             found |= {key: (part.name, local) for key, local in authority.execute(named)}
         return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     Boolean,
     CheckConstraint,
     Column,
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    any_,
     cast,
     func,
     literal_column,
@@ -92,8 +93,8 @@ def migrating(organizations: Sequence[str], *, with_type: bool) -> ColumnElement
 def whole_part() -> Part:
     """The table ``prompts``, which holds every organization."""
 
-    def where_local(keys: Sequence[str]) -> ColumnElement[bool]:
-        return prompts.c.id.in_([UUID(key) for key in keys])
+    def where_local(keys: ColumnElement[Any]) -> ColumnElement[bool]:
+        return prompts.c.id == any_(cast(keys, ARRAY(Uuid)))
 
     def where_scope(scope: str) -> ColumnElement[bool]:
         return prompts.c.project_id == scope

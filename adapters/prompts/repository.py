@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, Select, func, select
+from sqlalchemy import Connection, Engine, Executable, Select, func, select
 
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.prepared import PreparedByShape, parameter
 from adapters.prompts.canonical import COLUMNS
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptPage, PromptType
 from harness.errors import NotFound
 from harness.routing import Store
 
 
-class Mapping(Protocol):
-    """One store's prompts: selects that yield the canonical columns, and the statements to write a Prompt back."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A SELECT of canonical rows. Rows of one ``shape`` have the same SELECT; its parameters are in ``values``."""
+
+    shape: Hashable
+    statement: Select[Any]
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StoreMapping(Protocol):
+    """One store's prompts: SELECTs that yield the canonical columns, and the statements to write a Prompt back."""
 
     store: Store
 
-    def rows(self, query: PromptFilter) -> Select[Any]:
-        """All prompts that may pass the filter's project; the repository applies the filter itself."""
+    def all_rows(self) -> Rows: ...
+
+    def in_scope(self, scope: str) -> Rows:
+        """The rows of the scope, found by an index; none for a scope that this store has no place for."""
         ...
 
-    def by_id(self, id: UUID) -> Select[Any]:
-        """The prompt of that id, found by an index."""
+    def by_id(self, id: UUID) -> Rows:
+        """The row of that id, found by an index."""
         ...
 
     def insert(self, connection: Connection, prompt: Prompt) -> None:
@@ -45,40 +58,58 @@ class Mapping(Protocol):
 class SqlPromptRepository:
     """Fulfils ``PromptRepository`` over an engine and a mapping. Safe for threads; each call is one transaction."""
 
-    def __init__(self, engine: Engine, mapping: Mapping) -> None:
-        self._engine = engine
-        self._mapping = mapping
+    def __init__(self, engine: Engine, mapping: StoreMapping) -> None:
+        self._engine, self._mapping = engine, mapping
+        self._prepared = PreparedByShape()
 
     def find_by_id(self, id: UUID) -> Prompt | None:
-        return self._first(self._mapping.by_id(id))
+        with self._reading() as connection:
+            return self._by_id(connection, id)
 
     def find_by_name(self, name: str, project_id: str | None = None) -> Prompt | None:
-        rows = self._mapping.rows(PromptFilter(project_id=project_id)).subquery()
-        in_project = rows.c.project_id.is_(None) if project_id is None else rows.c.project_id == project_id
-        return self._first(_newest_first(select(rows).where(rows.c.name == name, in_project), rows).limit(1))
+        source = self._mapping.all_rows() if project_id is None else self._mapping.in_scope(project_id)
+
+        def build() -> Executable:
+            rows = source.statement.subquery("found")
+            named = select(rows).where(rows.c.name == parameter("wanted_name"))
+            if project_id is None:
+                named = named.where(rows.c.project_id.is_(None))
+            return _newest_first(named, rows).limit(1)
+
+        return self._first(("by_name", source.shape), build, wanted_name=name, **source.values)
 
     def find_enabled_by_project(self, project_id: str) -> Prompt | None:
-        rows = self._mapping.rows(PromptFilter(project_id=project_id, enabled=True)).subquery()
-        enabled = select(rows).where(rows.c.project_id == project_id, rows.c.enabled)
-        return self._first(_newest_first(enabled, rows).limit(1))
+        source = self._mapping.in_scope(project_id)
+
+        def build() -> Executable:
+            rows = source.statement.subquery("found")
+            return _newest_first(select(rows).where(rows.c.enabled), rows).limit(1)
+
+        return self._first(("enabled", source.shape), build, **source.values)
 
     def find_all(self, query: PromptFilter) -> PromptPage:
-        rows = self._mapping.rows(query).subquery()
-        found = select(rows)
-        for name in ("project_id", "organization_id", "type", "enabled"):
-            if (wanted := getattr(query, name)) is not None:
-                found = found.where(rows.c[name] == wanted)
+        source = self._mapping.all_rows() if query.project_id is None else self._mapping.in_scope(query.project_id)
+        wanted = {
+            f"wanted_{name}": value
+            for name, value in (
+                ("organization_id", query.organization_id),
+                ("type", None if query.type is None else query.type.value),
+                ("enabled", query.enabled),
+            )
+            if value is not None
+        }
         # One statement, so that the total and the items are of one snapshot.
-        counted = found.add_columns(func.count().over().label("total"))
-        page = _newest_first(counted, rows).limit(query.limit).offset((query.page - 1) * query.limit)
+        shape = source.shape, tuple(wanted)
+        page = self._prepared.get(("page", shape), lambda: _page(_filtered(source, wanted)))
+        values = {**wanted, **source.values}
         with self._reading() as connection:
-            answer = connection.execute(page).all()
-            if answer:
-                total = int(answer[0].total)
-            elif query.page == 1:
-                total = 0
-            else:  # beyond the last page no row carries the total
-                total = connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
+            answer = page.execute(
+                connection, **values, page_size=query.limit, page_start=(query.page - 1) * query.limit
+            ).all()
+            total = int(answer[0].total) if answer else 0
+            if not answer and query.page > 1:  # beyond the last page no row carries the total
+                count = self._prepared.get(("count", shape), lambda: _count(_filtered(source, wanted)))
+                total = int(count.execute(connection, **values).scalar_one())
         return PromptPage(tuple(_prompt(row) for row in answer), total, query.page, query.limit)
 
     def save(self, prompt: Prompt) -> Prompt:
@@ -97,13 +128,22 @@ class SqlPromptRepository:
             if not self._mapping.delete(connection, id):
                 raise self._not_found(id)
 
-    def _first(self, statement: Select[Any]) -> Prompt | None:
+    def _first(self, shape: Hashable, build: Any, **values: Any) -> Prompt | None:
         with self._reading() as connection:
-            row = connection.execute(statement).first()
+            row = self._prepared.get(shape, build).execute(connection, **values).first()
+        return None if row is None else _prompt(row)
+
+    def _by_id(self, connection: Connection, id: UUID) -> Prompt | None:
+        source = self._mapping.by_id(id)
+        statement = self._prepared.get(source.shape, lambda: source.statement)
+        row = statement.execute(connection, **source.values).first()
         return None if row is None else _prompt(row)
 
     def _stored(self, connection: Connection, id: UUID) -> Prompt:
-        return _prompt(connection.execute(self._mapping.by_id(id)).one())
+        stored = self._by_id(connection, id)
+        if stored is None:
+            raise self._not_found(id)
+        return stored
 
     def _not_found(self, id: UUID) -> NotFound:
         return NotFound(f"{self._mapping.store} has no prompt with id {id}")
@@ -120,11 +160,26 @@ class SqlPromptRepository:
             yield connection
 
 
+def _filtered(source: Rows, wanted: Mapping[str, Any]) -> Select[Any]:
+    rows = source.statement.subquery("found")
+    return select(rows).where(*(rows.c[name.removeprefix("wanted_")] == parameter(name) for name in wanted))
+
+
+def _page(found: Select[Any]) -> Select[Any]:
+    rows = found.subquery("filtered")
+    counted = select(rows, func.count().over().label("total"))
+    return _newest_first(counted, rows).limit(parameter("page_size")).offset(parameter("page_start"))
+
+
+def _count(found: Select[Any]) -> Select[Any]:
+    return select(func.count()).select_from(found.subquery("filtered"))
+
+
 def _newest_first(statement: Select[Any], rows: Any) -> Select[Any]:
     return statement.order_by(rows.c.created_at.desc(), rows.c.id)
 
 
-def _prompt(row: Row[Any]) -> Prompt:
+def _prompt(row: Any) -> Prompt:
     values = {name: getattr(row, name) for name in COLUMNS}
     values["type"] = PromptType(values["type"])
     return Prompt(**values)

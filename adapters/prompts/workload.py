@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Select, delete, func, insert, select,
 from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.errors import speaking_for
-from adapters.prompts.canonical import LEGACY_TYPES, LegacyType
+from adapters.prompts.canonical import LEGACY_TYPES, NAMESPACE, LegacyType
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.discover import OWN_PROJECT, Problem, organization, tenants
 from adapters.prompts.dispatch import Reading, canonical_select, scope_name, sidecar, tenant_tables
@@ -152,7 +152,9 @@ class OwnScopes:
 
     The project's name says whose it is and since when. A run holds an advisory lock on that name while it lives; so a
     project of an older stamp whose lock is free was left in this tenant by a run that was killed, and goes on entry.
-    Safe for threads. Leave the block before the last catch-up, so that the removal is carried over too.
+    Safe for threads, which write one after the other: two who give one place to two prompts at the same time end in a
+    deadlock, because Dispatch's deferred rule is looked at when both commit. Leave the block before the last catch-up,
+    so that the removal is carried over too.
     """
 
     def __init__(
@@ -165,7 +167,7 @@ class OwnScopes:
         self._lock = Lock()
         self._made: dict[uuid.UUID, Prompt] = {}
         self._life: Connection | None = None
-        self._number = 0
+        self._name, self._number = "", 0
 
     def __enter__(self) -> Self:
         with speaking_for(Store.LEGACY):
@@ -204,7 +206,7 @@ class OwnScopes:
 
     def _begin(self, life: Connection) -> None:
         stamp = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDD\"T\"HH24MISS.US')"
-        name = f"{OWN_PROJECT}{life.execute(text(f'SELECT {stamp}')).scalar_one()} {secrets.token_hex(4)}"
+        self._name = name = f"{OWN_PROJECT}{life.execute(text(f'SELECT {stamp}')).scalar_one()} {secrets.token_hex(4)}"
         life.execute(text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), {"name": name})
         with self._engine.begin() as connection:
             self._remove_leftovers(connection, name)
@@ -237,45 +239,43 @@ class OwnScopes:
 
     def save(self, repository: PromptRepository, random: Random) -> None:
         """Add a prompt; now and then where there is one already, because callers do that too."""
-        stored = repository.save(self._invented(random))
         with self._lock:
+            stored = repository.save(self._invented(random))
             self._made[stored.id] = stored
 
     def update(self, repository: PromptRepository, random: Random) -> None:
         """Change a prompt of ours; one that is not there (a normal mistake) when there is none."""
-        before = self._one(random)
-        changed = random.choice(
-            (
-                {"content": invent_text(random)},
-                {"enabled": not before.enabled},
-                {"name": f"{before.name[:200]}, revised", "description": invent_text(random)[:200]},
-            )
-        )
-        stored = repository.update(replace(before, version=before.version + 1, **changed))
         with self._lock:
-            if stored.id in self._made:
-                self._made[stored.id] = stored
+            before = self._one(random)
+            changed = random.choice(
+                (
+                    {"content": invent_text(random)},
+                    {"enabled": not before.enabled},
+                    {"name": f"{before.name[:200]}, revised", "description": invent_text(random)[:200]},
+                )
+            )
+            stored = repository.update(replace(before, version=before.version + 1, **changed))
+            self._made[stored.id] = stored
 
     def delete(self, repository: PromptRepository, random: Random) -> None:
-        gone = self._one(random)
-        repository.delete(gone.id)
+        """Remove a prompt of ours; one that is not there when there is none."""
         with self._lock:
-            self._made.pop(gone.id, None)
+            gone = self._one(random)
+            repository.delete(gone.id)
+            del self._made[gone.id]
 
     def _one(self, random: Random) -> Prompt:
-        with self._lock:
-            made = list(self._made.values())
-        return random.choice(made) if made else self._invented(random)
+        return random.choice(list(self._made.values())) if self._made else self._invented(random)
 
     def _invented(self, random: Random) -> Prompt:
-        with self._lock:
-            taken = {(prompt.project_id, prompt.enabled) for prompt in self._made.values()}
+        taken = {(prompt.project_id, prompt.enabled) for prompt in self._made.values()}
         places = [(known, enabled) for known in LEGACY_TYPES for enabled in (True, False)]
         free = [(known, enabled) for known, enabled in places if (self._scope(known), enabled) not in taken]
         known, enabled = random.choice(free if free and random.random() < 0.9 else places)
         now = self._now()
         return Prompt(
-            id=uuid.UUID(int=random.getrandbits(128), version=4),
+            # Of the name too: two runs of one seed at the same time must not come up with the same ids.
+            id=uuid.uuid5(NAMESPACE, f"{self._name}/{random.getrandbits(64)}"),
             name=random.choice((known.display, f"{known.display}, night shift")),
             content=invent_text(random),
             type=known.type,

@@ -1,0 +1,49 @@
+"""Statements compiled once.
+
+SQLAlchemy keeps compiled statements too, but finds them by walking the whole expression, on every execution. The
+canonical SELECT is a large expression, and callers would pay milliseconds for it on every read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, bindparam
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+
+def parameter(name: str, type_: Any = None) -> ColumnElement[Any]:
+    """A parameter that ``Prepared.execute`` gives a value by this name."""
+    return bindparam(name, required=False, type_=type_)  # or compiling would ask for the value already
+
+
+class Prepared:
+    """A statement as the driver wants it. Values are bound by the names of its bindparams.
+
+    Rows hold what the driver makes of PostgreSQL's types: UUID, datetime, list and so on.
+    """
+
+    def __init__(self, statement: Executable) -> None:
+        compiled = statement.compile(  # type: ignore[attr-defined] # every executable of Core has it
+            dialect=PGDialect_psycopg(),  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
+            compile_kwargs={"render_postcompile": True},
+        )
+        self._text = str(compiled)
+        self._fixed: dict[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
+
+    def execute(self, connection: Connection, **values: Any) -> CursorResult[Any]:
+        return connection.exec_driver_sql(self._text, {**self._fixed, **values} or None)
+
+
+class PreparedByShape:
+    """Statements by shape: built and compiled when a shape is first met. Shapes come from a small closed set."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Prepared] = {}
+
+    def get(self, shape: Hashable, build: Callable[[], Executable]) -> Prepared:
+        found = self._known.get(shape)
+        if found is None:
+            found = self._known[shape] = Prepared(build())  # two threads may both build it; they build the same
+        return found
