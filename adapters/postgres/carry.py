@@ -22,6 +22,8 @@ from threading import Event
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
     ColumnElement,
     Connection,
     Engine,
@@ -29,6 +31,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    any_,
     delete,
     exists,
     func,
@@ -254,7 +257,8 @@ class StateCarrier:
 
     def _forget(self, notes: Sequence[_Note]) -> None:
         with speaking_for(Store.LEGACY), self._legacy.begin() as authority:
-            authority.execute(delete(dirty).where(dirty.c.seq.in_([note.seq for note in notes])))
+            read = literal([note.seq for note in notes], ARRAY(BigInteger))
+            authority.execute(delete(dirty).where(dirty.c.seq == any_(read)))
 
     def _expand(self, notes: Sequence[_Note]) -> Carried:
         """Replace notes of whole parts (TRUNCATE) by notes of every scope that new has of them."""
