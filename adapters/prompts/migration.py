@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, exists, select
+from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, select
 
 from adapters.postgres.apply import Destination
 from adapters.postgres.bulk import ChunkCopier
 from adapters.postgres.capture import captured_tables
 from adapters.postgres.carry import StateCarrier
 from adapters.postgres.digest import LegacyQueue, TableSide
-from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
@@ -137,8 +136,12 @@ class Stores:
         )
 
     def has_new_only(self) -> bool:
-        with speaking_for(Store.NEW), self.new.connect() as connection:
-            return connection.execute(select(exists(select(prompts.c.id).where(~self.migrating)))).scalar_one()
+        """Whether the latest verification met rows of new that are none of legacy's business.
+
+        Not asked of the table itself: every process wants to know it all the time, and no index answers it.
+        """
+        latest = EvidenceBook(self.new).verifications(1)
+        return bool(latest and latest[0].new_only)
 
     def uncaptured_tenants(self) -> list[str]:
         """Tenants that appeared since ``prepare``: nothing of theirs is noted yet, so every gate is blocked."""

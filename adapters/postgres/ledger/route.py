@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger, not_prepared
@@ -29,18 +29,25 @@ class RouteBook:
         key_type: Callable[[str], Hashable] = str,
     ) -> None:
         self._engine, self._new_only, self._key_type = engine, new_only, key_type
+        self._held: tuple[object, frozenset[str], frozenset[Hashable]] = (None, frozenset(), frozenset())
 
     def view(self) -> RouteView:
         """The route now. Raises StoreUnavailable, or Refused before ``crossfade prepare``."""
         with ledger(self._engine) as connection:
             present = _read(connection)
+            scopes, keys = self._quarantined(connection)
+        sets_differ = bool(keys) or (self._new_only is not None and self._new_only())
+        return RouteView(present, scopes, keys, sets_differ)
+
+    def _quarantined(self, connection: Connection) -> tuple[frozenset[str], frozenset[Hashable]]:
+        """Scopes and keys in quarantine; read anew only when they have changed, for every process asks all the time."""
+        each = func.hashtextextended(quarantine.c.key + func.coalesce(quarantine.c.scope, ""), 0)
+        mark = tuple(connection.execute(select(func.count(), func.sum(each)).select_from(quarantine)).one())
+        if mark != self._held[0]:
             held = connection.execute(select(quarantine.c.key, quarantine.c.scope)).all()
-        return RouteView(
-            route=present,
-            held_scopes=frozenset(scope for _, scope in held if scope is not None),
-            held_keys=frozenset(self._key_type(key) for key, _ in held),
-            sets_differ=bool(held) or (self._new_only is not None and self._new_only()),
-        )
+            scopes = frozenset(scope for _, scope in held if scope is not None)
+            self._held = (mark, scopes, frozenset(self._key_type(key) for key, _ in held))
+        return self._held[1], self._held[2]
 
     def change(
         self,
