@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from random import Random
-from uuid import UUID
 
 import pytest
 from fix_stores import Migration
@@ -107,11 +106,12 @@ class TestReads:
         """A prompt born under another id and name is asked for by those."""
         with OwnScopes(populated.stores.legacy, "acme", READING) as own:
             write(own, populated, 20)
-            ids = {key.id for key in discover_keys(populated.stores.legacy, READING, Random(1))}
-        rows = populated.sql("SELECT 1")
-        assert rows
-        assert len(ids) > 1
-        assert all(isinstance(id, UUID) for id in ids)
+            in_sidecar = populated.sql("SELECT id FROM crossfade.sidecar")
+            keys = discover_keys(populated.stores.legacy, READING, Random(1))
+        made = {key for key in keys if key.scope in own.scopes}
+        repository_ids = {row.id for row in in_sidecar}
+        assert {key.id for key in made} == repository_ids
+        assert repository_ids
 
 
 def project_of(own: OwnScopes) -> str:
