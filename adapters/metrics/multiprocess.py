@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Metric
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+STORE_GAUGES = frozenset({"crossfade_dirty_keys", "crossfade_lag_seconds", "crossfade_quarantined_rows"})
 
 
 @contextmanager
@@ -38,14 +39,33 @@ def fresh_multiprocess_directory() -> Iterator[Path]:
                 os.environ[VARIABLE] = before
 
 
-def shared_registry(directory: Path) -> CollectorRegistry:
-    """A registry that shows the sum of all processes which keep their values in the directory."""
+def shared_registry(directory: Path, beside: CollectorRegistry | None = None) -> CollectorRegistry:
+    """A registry that shows the sum of all processes which keep their values in the directory.
+
+    ``beside``: this process's own registry; what commands set (``STORE_GAUGES``) is shown as it is there, because
+    this process keeps its values in memory.
+    """
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]  # ships without this hint
+    registry, of_all = CollectorRegistry(), CollectorRegistry()
+    MultiProcessCollector(of_all, path=str(directory))  # type: ignore[no-untyped-call]  # ships without this hint
+    registry.register(_Beside(of_all, beside))
     return registry
+
+
+class _Beside:
+    """Collects from both registries, each metric from one of them."""
+
+    def __init__(self, shared: CollectorRegistry, own: CollectorRegistry | None) -> None:
+        self._shared, self._own = shared, own
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._shared.collect():
+            if self._own is None or metric.name not in STORE_GAUGES:
+                yield metric
+        if self._own is not None:
+            yield from (metric for metric in self._own.collect() if metric.name in STORE_GAUGES)
 
 
 def forget_process(pid: int, directory: Path) -> None:

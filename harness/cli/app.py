@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import os
 import signal
 import sys
@@ -35,7 +37,7 @@ class App:
 
     def say(self, text: str) -> None:
         """A line for people, on standard error."""
-        self.log.print(text, highlight=False)
+        self.log.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def result(self, document: Mapping[str, Any], show: Callable[[Console], None]) -> None:
         """The command's result: one JSON document for scripts, or what ``show`` prints for people."""
@@ -61,6 +63,8 @@ def command(example: str, *, name: str | None = None) -> Callable[[Callable[...,
             except CrossfadeError as error:
                 log.print(f"[bold red]crossfade:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
                 sys.exit(error.exit_code)
+            except (click.ClickException, click.Abort):
+                raise  # click's own: a usage error, or a question that was answered with Ctrl-C
             except KeyboardInterrupt:
                 log.print("crossfade: interrupted; what is durable stays, run the command again to go on")
                 sys.exit(1)
@@ -72,8 +76,11 @@ def command(example: str, *, name: str | None = None) -> Callable[[Callable[...,
                 )
                 sys.exit(1)
 
-        described = (function.__doc__ or "").rstrip() + f"\n\n\b\nExample:\n  {example}"
+        told = inspect.cleandoc(function.__doc__ or "")
+        described = f"{told}\n\n\b\nExample:\n  {example}"
         built = click.command(name or function.__name__.replace("_", "-"), help=described)(run)
+        # The whole first sentence, which click would cut off in the list of commands.
+        built.short_help = " ".join(told.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
         built.params = [*getattr(function, "__click_params__", [])[::-1]]
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")(built)
         click.option(
@@ -99,6 +106,16 @@ class Percent(click.ParamType[float]):
 
 
 PERCENT = Percent()
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds: click's own type lets NaN through every bound, and infinity where there is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def reason_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,8 +144,23 @@ def facts(rows: Mapping[str, object]) -> Table:
     table.add_column(style="dim")
     table.add_column()
     for name, value in rows.items():
-        table.add_row(name, _plain(str(value)))
+        table.add_row(name.replace("_", " "), _plain(_said(value)))
     return table
+
+
+def _said(value: object) -> str:
+    """A value as people say it; scripts have ``--json``."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_said(of)} {name.replace('_', ' ')}" for name, of in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_said, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def _plain(text: str) -> str:

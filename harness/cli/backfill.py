@@ -14,7 +14,7 @@ from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores, opened
 from harness.backfill import Copied
 from harness.backfill import backfill as copy_all
-from harness.cli.app import App, actor, command, facts
+from harness.cli.app import App, FiniteRange, actor, command, facts
 from harness.cli.metrics import exported, metrics_option
 from harness.errors import Refused
 from harness.phases import Phase
@@ -22,9 +22,7 @@ from harness.phases import Phase
 
 @command("crossfade backfill --rows-per-second 5000")
 @click.option("--chunk-rows", type=click.IntRange(1, 1_000_000), help="Rows per chunk, instead of the settings'.")
-@click.option(
-    "--rows-per-second", type=click.FloatRange(0), help="The greatest rate, instead of the settings'; 0: none."
-)
+@click.option("--rows-per-second", type=FiniteRange(0), help="The greatest rate, instead of the settings'; 0: none.")
 @metrics_option
 def backfill(app: App, chunk_rows: int | None, rows_per_second: float | None, metrics_port: int | None) -> None:
     """Copy every row of legacy to new, in chunks with a checkpoint each.

@@ -11,7 +11,7 @@ import click
 from adapters.metrics.prometheus import PrometheusPublisher
 from adapters.prompts.migration import Stores, opened
 from harness.catchup import Carried, drain, follow
-from harness.cli.app import App, command, facts
+from harness.cli.app import App, FiniteRange, command, facts
 from harness.cli.metrics import exported, metrics_option
 from harness.errors import MismatchFound
 from harness.phases import Phase
@@ -22,7 +22,7 @@ from harness.phases import Phase
 @click.option(
     "--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers that share the queue."
 )
-@click.option("--timeout", type=click.FloatRange(0), default=600.0, show_default=True, help="Seconds a drain may take.")
+@click.option("--timeout", type=FiniteRange(0), default=600.0, show_default=True, help="Seconds a drain may take.")
 @metrics_option
 def catchup(app: App, following: bool, workers: int, timeout: float, metrics_port: int | None) -> None:
     """Carry changes of legacy over to new, until no dirty key is left.

@@ -23,7 +23,7 @@ from adapters.prompts.canonical import CONTENT_LIMIT
 from adapters.prompts.migration import Stores, opened
 from adapters.prompts.prompt_manager import prompts
 from harness.catchup import drain, follow
-from harness.cli.app import App, command, facts
+from harness.cli.app import App, FiniteRange, command, facts
 from harness.cli.assess import show as show_assessment
 from harness.cli.backfill import backfill_stores
 from harness.cli.prepare import prepare_stores
@@ -43,11 +43,15 @@ _FOUND_SECONDS = 60.0
 
 @command("crossfade demo --output demo-report")
 @click.option("--seed", type=int, default=7, show_default=True, help="Another seed invents other prompts.")
+@click.option("--step-seconds", type=FiniteRange(1), default=6.0, show_default=True, help="Time for each percentage.")
+@click.option("--rate", type=FiniteRange(1), default=150.0, show_default=True, help="Calls a second.")
 @click.option(
-    "--step-seconds", type=click.FloatRange(1), default=6.0, show_default=True, help="Time for each percentage."
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("crossfade-demo"),
+    show_default=True,
+    help="Where the report goes.",
 )
-@click.option("--rate", type=click.FloatRange(1), default=150.0, show_default=True, help="Calls a second.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("crossfade-demo"), show_default=True)
 def demo(app: App, seed: int, step_seconds: float, rate: float, output: Path) -> None:
     """Run a whole migration on an embedded PostgreSQL, and tell what happens.
 

@@ -45,8 +45,9 @@ def main() -> None:
     """Move a live service from one store to another, without stopping it and without losing a write.
 
     \b
-    Exit codes: 0 done · 1 unexpected · 2 usage or configuration · 3 mismatch found
-                4 refused by a gate · 5 store unavailable · 6 another command holds the lock
+    Exit codes:
+      0 done · 1 unexpected · 2 usage or configuration · 3 mismatch found
+      4 refused by a gate · 5 store unavailable · 6 another command holds the lock
 
     \b
     Example:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import click
 from prometheus_client import CollectorRegistry
 
+from adapters.metrics.multiprocess import shared_registry
 from adapters.metrics.prometheus import PrometheusPublisher, serve
 from adapters.postgres.ledger import quarantine
 from adapters.prompts.migration import Stores
@@ -29,19 +31,17 @@ def metrics_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def exported(
-    app: App, stores: Stores, port: int | None, registry: CollectorRegistry | None = None
-) -> Iterator[PrometheusPublisher]:
+def exported(app: App, stores: Stores, port: int | None, shared: Path | None = None) -> Iterator[PrometheusPublisher]:
     """A publisher whose metrics are served on the port, if one is given; lag and quarantine are kept up to date.
 
-    ``registry`` is what is served, when it is not the publisher's own (multi-process mode).
+    ``shared``: the directory in which the processes of a run keep their values, to be served with those of this one.
     """
     own = CollectorRegistry()
     publisher = PrometheusPublisher(own)
     if port is None:
         yield publisher
         return
-    with serve(port, registry or own) as at, _gauges(stores, publisher):
+    with serve(port, shared_registry(shared, own) if shared else own) as at, _gauges(stores, publisher):
         app.say(f"metrics: http://localhost:{at}/metrics")
         yield publisher
 

@@ -42,7 +42,7 @@ lock.
 
 def commands() -> str:
     """The page of all commands."""
-    context = click.Context(main, info_name="crossfade")
+    context = click.Context(main, info_name="crossfade", **main.context_settings)
     pages = []
     for name in COMMANDS:
         command = main.get_command(context, name)

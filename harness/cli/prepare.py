@@ -13,6 +13,7 @@ from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.opening import open_ledger
 from adapters.postgres.migrations import upgrade
 from adapters.prompts.assess import assess
+from adapters.prompts.discover import require_tenants
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, facts, reason_option
 from harness.errors import Refused
@@ -31,6 +32,7 @@ def prepare(app: App, no_id_index: bool, reason: str) -> None:
     else of legacy is touched. Safe to run again at any time: tenants that appeared meanwhile are prepared too.
     """
     with opened(app.settings, bulk=True) as stores:
+        require_tenants(stores.legacy)  # a legacy that is not what was expected ends with 5, before all else
         found = assess(stores.legacy, stores.new, stores.settings).findings
         if blocking := [finding.text for finding in found if finding.severity == "blocks"]:
             raise Refused("; ".join(blocking) + ". See crossfade assess")

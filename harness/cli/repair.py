@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from adapters.postgres.capture import note
 from adapters.postgres.errors import speaking_for
@@ -93,10 +92,13 @@ def show_plan(out: Console, plan: list[RowDifference], most: int = 20) -> None:
     if not plan:
         out.print("nothing differs: there is nothing to repair", highlight=False)
         return
-    table = Table("row", "scope", "what will be done", "fields", box=None)
-    for each in plan[:most]:
-        fields = ", ".join(difference.field for difference in each.fields)
-        table.add_row(each.key, (each.scope or "–").replace("[", "\\["), _ACTS[each.kind], fields)
-    out.print(table)
+    for kind, number in _by_kind(plan).items():
+        fields = Counter(each.field for row in plan if row.kind == kind for each in row.fields)
+        where = f" ({', '.join(f'{field} {n:,}' for field, n in fields.most_common())})" if fields else ""
+        rows = "1 row" if number == 1 else f"{number:,} rows"
+        out.print(f"{rows}: {_ACTS[Kind(kind)]}{where}", markup=False, highlight=False)
+        for row in plan[:most]:
+            if row.kind == kind:
+                out.print(f"  {row.key}  {row.scope or '–'}", markup=False, highlight=False, soft_wrap=True)
     if len(plan) > most:
-        out.print(f"… and {len(plan) - most} more", highlight=False)
+        out.print(f"… and {len(plan) - most:,} more", highlight=False)

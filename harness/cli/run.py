@@ -15,9 +15,10 @@ from typing import Any
 import click
 from rich.live import Live
 
-from adapters.metrics.multiprocess import forget_process, fresh_multiprocess_directory, shared_registry
+from adapters.metrics.multiprocess import forget_process, fresh_multiprocess_directory
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.prompts.contract import PromptRepository
+from adapters.prompts.discover import require_tenants
 from adapters.prompts.migration import Stores, opened
 from adapters.prompts.trace_codec import PromptCodec
 from adapters.prompts.workload import (
@@ -29,7 +30,7 @@ from adapters.prompts.workload import (
     with_writes,
 )
 from harness.catchup import drain
-from harness.cli.app import App, actor, command
+from harness.cli.app import App, FiniteRange, actor, command
 from harness.cli.metrics import exported, metrics_option
 from harness.cli.run_processes import Progress, run_processes
 from harness.cli.run_totals import live_table, totals
@@ -56,23 +57,25 @@ class Plan:
     write_ratio: float = 0.0
     trace: Path | None = None
     speed: float = 1.0
+    record: Path | None = None
 
 
 @command("crossfade run --seconds 60 --rate 200 --processes 2")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True, help="How long.")
-@click.option("--rate", type=click.FloatRange(0), default=100.0, show_default=True, help="Calls a second; 0: flat out.")
+@click.option("--seconds", type=FiniteRange(0, min_open=True), default=30.0, show_default=True, help="How long.")
+@click.option("--rate", type=FiniteRange(0), default=100.0, show_default=True, help="Calls a second; 0: flat out.")
 @click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="They share the rate.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Makes the run repeatable.")
 @click.option("--mix", help="Weights of operations, as find_by_id=3,find_all=1.")
 @click.option(
     "--write-ratio",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.0,
     show_default=True,
     help="Share of calls that write, in scopes of the run's own, which are removed afterwards.",
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="Replay this recorded trace instead of a mix.")
-@click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, help="Pace of a trace; 0: flat out.")
+@click.option("--speed", type=FiniteRange(0), default=1.0, show_default=True, help="Pace of a trace; 0: flat out.")
+@click.option("--record", type=click.Path(path_type=Path), help="Record the run's calls in this file, as a trace.")
 @metrics_option
 def run(app: App, metrics_port: int | None, **options: Any) -> None:
     """Call both stores side by side as an application would, and compare their answers.
@@ -85,7 +88,7 @@ def run(app: App, metrics_port: int | None, **options: Any) -> None:
         # The directory is named in the environment, for the processes to find, before any of them starts.
         directory = stack.enter_context(fresh_multiprocess_directory()) if metrics_port else None
         stores = stack.enter_context(opened(app.settings, application="crossfade run"))
-        stack.enter_context(exported(app, stores, metrics_port, shared_registry(directory) if directory else None))
+        stack.enter_context(exported(app, stores, metrics_port, directory))
         show = stack.enter_context(_shown(app, stores))
         ended: Callable[[int], None] = (lambda pid: forget_process(pid, directory)) if directory else (lambda _: None)
         document = run_parallel(app, stores, plan, show, ended)
@@ -103,6 +106,7 @@ def run_parallel(
     stores.require(Phase.BACKFILLED)
     random = Random(plan.seed)  # noqa: S311 - a repeatable run, no secret
     mix = _checked_mix(plan)
+    require_tenants(stores.legacy)  # here and now, not in each process
     keys = discover_keys(stores.legacy, stores.reading, random)
     if not keys:
         raise Refused("legacy holds no prompt that could be asked for; there is nothing to compare")
@@ -118,6 +122,7 @@ def run_parallel(
         writes_in=tenant_for_writes(stores.legacy) if plan.write_ratio else None,
         trace=plan.trace,
         speed=plan.speed,
+        record=plan.record,
     )
     shares = [replace(share, seed=plan.seed * 1000 + number) for number in range(plan.processes)]
     try:
@@ -137,10 +142,12 @@ def _drain(stores: Stores) -> None:
 
 def _checked_mix(plan: Plan) -> Mix:
     """The mix, once it is sure that nothing of the plan is wrong further down."""
+    if plan.processes > 1 and (plan.trace or plan.record):
+        raise ConfigError("a trace is recorded and replayed by one process; leave --processes at 1")
     if plan.trace is not None:
-        if plan.processes > 1:
-            raise ConfigError("a trace is replayed by one process; leave --processes at 1")
-        Trace(plan.trace, PromptRepository, PromptCodec(), allow_writes=plan.write_ratio > 0).check()
+        if plan.write_ratio:
+            raise ConfigError("a trace's writes would touch scopes that are not the run's own; leave out --write-ratio")
+        Trace(plan.trace, PromptRepository, PromptCodec()).check()
     if plan.mix is None:
         return default_mix(plan.write_ratio)
     mix = Mix.parse(plan.mix, [*READ_MIX, *WRITE_MIX])

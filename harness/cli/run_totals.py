@@ -57,12 +57,25 @@ def _of_operation(statistics: Statistics, name: str) -> dict[str, Any]:
     }
 
 
+_HEADINGS = (
+    "legacy\nserved",
+    "new\nserved",
+    "\nmatched",
+    "mis-\nmatched",
+    "tran-\nsient",
+    "not\ncomp.",
+    "legacy\np99 ms",
+    "new\np99 ms",
+)
+
+
 def live_table(statistics: Statistics, view: RouteView | None, seconds: float) -> Group:
     """The table that people watch while the run goes on, and see at its end."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("operation")
-    for name in ("legacy", "new", "matched", "mismatched", "transient", "not compared", "p99 legacy", "p99 new"):
-        table.add_column(name, justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    # Headings and cells are short enough for the longest operation's name within 80 columns.
+    table.add_column("operation", no_wrap=True)
+    for name in _HEADINGS:
+        table.add_column(name, justify="right", no_wrap=True)
     for operation in statistics.operations:
         table.add_row(operation, *_cells(statistics, operation))
     table.add_row("all", *_cells(statistics, None), style="bold")
@@ -72,11 +85,16 @@ def live_table(statistics: Statistics, view: RouteView | None, seconds: float) -
 
 def _cells(statistics: Statistics, operation: str | None) -> list[str]:
     results = statistics.results(operation)
-    served = [f"{statistics.latency(store, Role.SERVED, operation).count:,}" for store in Store]
+    served = [_short(statistics.latency(store, Role.SERVED, operation).count) for store in Store]
     counted = (Result.MATCHED, Result.MISMATCHED, Result.TRANSIENT, Result.NOT_COMPARED)
     tails = (statistics.latency(store, None, operation).quantile(0.99) for store in Store)
     return [
         *served,
-        *(f"{results[result]:,}" for result in counted),
-        *("–" if tail is None else f"{tail * 1000:.2f} ms" for tail in tails),
+        *(_short(results[result]) for result in counted),
+        *("–" if tail is None else f"{tail * 1000:.1f}" for tail in tails),
     ]
+
+
+def _short(count: int) -> str:
+    """A count in at most six characters up to ninety-nine millions; the totals at the end are exact."""
+    return f"{count:,}" if count < 100_000 else f"{count // 1000:,}k"

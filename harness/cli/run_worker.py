@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.synchronize import Event as SharedEvent
@@ -24,7 +24,7 @@ from adapters.prompts.workload import Key, OwnScopes, PromptCalls
 from harness.config import Settings
 from harness.errors import CrossfadeError
 from harness.router import Router
-from harness.trace import Trace
+from harness.trace import Recorder, Trace
 from harness.workload import Mix, Performed, Workload
 
 _REPORT_SECONDS = 0.5
@@ -47,6 +47,7 @@ class Share:
     writes_in: str | None
     trace: Path | None
     speed: float
+    record: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,36 +66,49 @@ def work(share: Share, pipe: Pipe, stop: SharedEvent) -> None:
     try:
         with opened(share.settings, application="crossfade run") as stores:
             router = stores.router(PrometheusPublisher(CollectorRegistry()))
-            with router, _reporting(router, pipe):
-                performed = _perform(share, stores, router, cast(Event, stop))
+            with router, _reporting(router, pipe, stop):
+                performed = _recorded(share, stores, router.repository, cast(Event, stop))
                 router.settle(_SETTLE_SECONDS)
-            pipe.send(Snapshot(router.statistics().dump(), performed))
+            last = Snapshot(router.statistics().dump(), performed)
     except CrossfadeError as error:
         error.__cause__ = None  # the driver's error need not survive the way to the parent
-        pipe.send(Snapshot({}, None, error))
+        last = Snapshot({}, None, error)
+    with suppress(OSError):  # nobody listens any more when the parent was killed
+        pipe.send(last)
 
 
-def _perform(share: Share, stores: Stores, router: Router[PromptRepository], stop: Event) -> Performed:
+def _recorded(share: Share, stores: Stores, repository: Any, stop: Event) -> Performed:
+    if share.record is None:
+        return _perform(share, stores, repository, stop)
+    with Recorder(PromptRepository, repository, PromptCodec(), share.record, time.monotonic) as recording:
+        return _perform(share, stores, recording, stop)
+
+
+def _perform(share: Share, stores: Stores, repository: Any, stop: Event) -> Performed:
     if share.trace is not None:
-        trace = Trace(share.trace, PromptRepository, PromptCodec(), allow_writes=share.writes_in is not None)
-        return trace.replay(router.repository, speed=share.speed, clock=time.monotonic, stop=stop)
+        trace = Trace(share.trace, PromptRepository, PromptCodec())
+        return trace.replay(repository, speed=share.speed, clock=time.monotonic, stop=stop)
     random = Random(share.seed)  # noqa: S311 - a repeatable workload, no secret
     own = OwnScopes(stores.legacy, share.writes_in, stores.reading) if share.writes_in is not None else nullcontext()
     with own as scopes:
         workload = Workload(PromptCalls(share.keys, scopes), share.mix, share.rate, share.duration)
-        return workload.run(router.repository, random=random, clock=time.monotonic, stop=stop)
+        return workload.run(repository, random=random, clock=time.monotonic, stop=stop)
 
 
 class _reporting:
-    """Sends the router's statistics to the parent while the block runs."""
+    """Sends the router's statistics to the parent while the block runs. A parent that was killed ends the run."""
 
-    def __init__(self, router: Router[PromptRepository], pipe: Pipe) -> None:
-        self._router, self._pipe, self._done = router, pipe, Event()
+    def __init__(self, router: Router[PromptRepository], pipe: Pipe, stop: SharedEvent) -> None:
+        self._router, self._pipe, self._stop, self._done = router, pipe, stop, Event()
         self._thread = Thread(target=self._run, name="crossfade-report", daemon=True)
 
     def _run(self) -> None:
         while not self._done.wait(_REPORT_SECONDS):
-            self._pipe.send(Snapshot(self._router.statistics().dump()))
+            try:
+                self._pipe.send(Snapshot(self._router.statistics().dump()))
+            except OSError:
+                self._stop.set()
+                return
 
     def __enter__(self) -> None:
         self._thread.start()

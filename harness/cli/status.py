@@ -89,13 +89,16 @@ def show(out: Console, document: dict[str, Any]) -> None:
     out.print(table)
     last = document["last_verification"]
     rows: dict[str, object] = {
-        "quarantined": document["quarantined"],
+        "quarantined": document["quarantined_by_reason"] or 0,
         "mismatches confirmed": document["mismatches_confirmed"],
         "last verification": f"{last['verdict']} at {last['at']}" if last else "none",
     }
-    for rejected in document["rejected"]:
-        rows[f"rejected {rejected['scope'] or 'without scope'}"] = rejected["error"]
+    if document["rejected"]:
+        rows["rejected scopes"] = len(document["rejected"])
     if document["uncaptured_tenants"]:
         rows["tenants without capture"] = ", ".join(document["uncaptured_tenants"])
     rows["next"] = document["next"]
     out.print(facts(rows))
+    for each in document["rejected"]:
+        told = f"rejected: {each['scope'] or 'without scope'}: {each['error']}"
+        out.print(told, markup=False, highlight=False, soft_wrap=True)

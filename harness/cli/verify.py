@@ -8,22 +8,19 @@ from datetime import UTC, datetime
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.prompts.migration import Stores, opened
-from harness.cli.app import App, command, facts
+from harness.cli.app import App, FiniteRange, command, facts
 from harness.errors import MismatchFound
 from harness.phases import Phase
-from harness.records import RowDifference, Verdict, Verification
+from harness.records import Kind, RowDifference, Verdict, Verification
 from harness.verify import as_json
 from harness.verify import verify as compare_all
 
 
 @command("crossfade verify --json")
-@click.option(
-    "--patience", type=click.FloatRange(0), help="Seconds to wait for rows under way, instead of the settings'."
-)
+@click.option("--patience", type=FiniteRange(0), help="Seconds to wait for rows under way, instead of the settings'.")
 @click.option("--show-values", is_flag=True, help="Show the differing values themselves, not only their lengths.")
 def verify(app: App, patience: float | None, show_values: bool) -> None:
     """Compare every row of both stores, field by field, by digests computed in the databases.
@@ -103,15 +100,15 @@ def show(out: Console, found: Verification, show_values: bool) -> None:
     out.print(facts({k: v for k, v in as_json(found).items() if k not in {"verdict", "at"}}))
     if not found.examples:
         return
-    table = Table("row", "scope", "kind", "field", "legacy", "new", title="differing rows", box=None)
+    # Keys and scopes are there to be copied, so they are never cut off, whatever the terminal's width.
+    out.print("differing rows", style="bold")
     for difference in found.examples:
-        fields = difference.fields or (None,)
-        for position, each in enumerate(fields):
-            head = (difference.key, difference.scope or "–", difference.kind.value) if not position else ("", "", "")
-            tail = (
-                (each.field, value(each.legacy, show_values) or "NULL", value(each.new, show_values) or "NULL")
-                if each
-                else ("", "", "")
-            )
-            table.add_row(*(cell.replace("[", "\\[") for cell in (*head, *tail)))
-    out.print(table)
+        lines = [f"{difference.key}  {difference.scope or '–'}"]
+        if difference.kind is not Kind.DIFFERENT:
+            lines.append(f"  {difference.kind.value} in new")
+        for each in difference.fields:
+            legacy, new = (value(text, show_values) or "NULL" for text in (each.legacy, each.new))
+            lines.append(f"  {each.field}: legacy {legacy}, new {new}")
+        out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    if (more := found.missing + found.extra + found.different - len(found.examples)) > 0:
+        out.print(f"… and {more:,} more", highlight=False)

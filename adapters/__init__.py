@@ -1,0 +1,1 @@
+"""What joins the core to the world outside: PostgreSQL, this migration, Prometheus."""

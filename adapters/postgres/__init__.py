@@ -1,0 +1,1 @@
+"""What any PostgreSQL store needs, written against ``part.Part``."""

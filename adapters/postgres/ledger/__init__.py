@@ -1,0 +1,1 @@
+"""The ledger: what a migration remembers, in the schema crossfade of the new database."""

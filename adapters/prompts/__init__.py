@@ -1,0 +1,1 @@
+"""This migration: Netflix Dispatch's prompts to Prompt Manager."""

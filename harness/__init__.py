@@ -1,0 +1,1 @@
+"""The core of Crossfade: it knows no prompt, no SQL and no command line, and asks the outside through ports."""
