@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fix_postgres import Databases
 from rich.console import Console
-from sqlalchemy import Connection, Engine, MetaData, Row, insert, text
+from sqlalchemy import Connection, Engine, MetaData, insert, text
 from sqlalchemy.schema import CreateSchema
 
 from adapters.prompts.dispatch import Reading, tenant_schema, tenant_tables
@@ -85,11 +85,11 @@ class Migration:
     app: App
     stores: Stores
 
-    def sql(self, statement: str, **values: object) -> list[Row[Any]]:
+    def sql(self, statement: str, **values: object) -> list[Any]:
         """Run a statement on legacy as some other program would."""
         return _execute(self.stores.legacy, statement, values)
 
-    def new_sql(self, statement: str, **values: object) -> list[Row[Any]]:
+    def new_sql(self, statement: str, **values: object) -> list[Any]:
         return _execute(self.stores.new, statement, values)
 
     def prompt(self, tenant: str = "acme", project: int | None = 1, genai_type: int = 2, **columns: object) -> int:
@@ -127,7 +127,7 @@ class Migration:
         return backfill_stores(self.app, self.stores, chunk_rows)
 
 
-def _execute(engine: Engine, statement: str, values: dict[str, object]) -> list[Row[Any]]:
+def _execute(engine: Engine, statement: str, values: dict[str, object]) -> list[Any]:
     with engine.begin() as connection:
         result = connection.execute(text(statement), values)
         return list(result) if result.returns_rows else []

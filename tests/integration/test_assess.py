@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from fix_postgres import Databases, Server, engine_for
@@ -136,7 +137,12 @@ def test_both_policies_are_weighed(legacy_engine: Engine, made: Invented) -> Non
     crowded = sum(tenant.crowded_rows for tenant in by_type.tenants)
     projects = sum(tenant.crowded_projects for tenant in by_type.tenants)
     assert "enabled_conflict" not in codes(by_type)
-    for keep, number in (("undecided", crowded), ("newest", crowded - projects), ("oldest", crowded - projects)):
+    wanted: dict[Literal["undecided", "newest", "oldest"], int] = {
+        "undecided": crowded,
+        "newest": crowded - projects,
+        "oldest": crowded - projects,
+    }
+    for keep, number in wanted.items():
         by_project = assess(legacy_engine, None, Settings(migration=MigrationSettings("project", keep)))
         # Odd rows of the crowded project may have a reason of their own, which comes first.
         assert find(by_project, "enabled_conflict").count == number

@@ -12,7 +12,7 @@ import pytest
 from fix_postgres import Server, engine_for
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import (
+from sqlalchemy import ColumnElement, (
     ARRAY,
     Connection,
     Engine,
@@ -174,8 +174,8 @@ def _insert(connection: Connection, organization: str, batch: Batch) -> None:
 def _pythonic(chosen: Any) -> Any:
     """With NULL for stamps that Python's datetime cannot hold."""
     inner = chosen.subquery()
-    first = literal_column("TIMESTAMPTZ '0001-01-01 00:00:00+00'")
-    after = literal_column("TIMESTAMPTZ '10000-01-01 00:00:00+00'")
+    first: ColumnElement[Any] = literal_column("TIMESTAMPTZ '0001-01-01 00:00:00+00'")
+    after: ColumnElement[Any] = literal_column("TIMESTAMPTZ '10000-01-01 00:00:00+00'")
     stamps = {"created_at", "updated_at"}
     return select(
         *(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from harness.evidence import Evidence
 from harness.phases import Phase
@@ -190,7 +191,7 @@ def _held() -> list[Quarantined]:
 
 
 def _audit() -> tuple[AuditEntry, ...]:
-    steps = [
+    steps: list[tuple[str, str, dict[str, Any]]] = [
         ("prepare", "", {"tenants": 3}),
         ("backfill", "", {"copied": 52_310, "already_there": 0, "quarantined": 14, "seconds": 6.1}),
         ("phase", "first parallel run", {"from": "BACKFILLED", "to": "SHADOWING"}),
