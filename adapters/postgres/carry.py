@@ -16,14 +16,11 @@ Why no interleaving of workers, writers and crashes loses a change:
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from threading import Event
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
-    BigInteger,
     ColumnElement,
     Connection,
     Engine,
@@ -31,11 +28,6 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
-    any_,
-    delete,
-    exists,
-    func,
-    insert,
     literal,
     or_,
     select,
@@ -47,6 +39,7 @@ from adapters.postgres.apply import Destination, apply, set_applying
 from adapters.postgres.errors import speaking_for, translate
 from adapters.postgres.ledger.quarantine import hold, release
 from adapters.postgres.ledger.rejections import accept, reject
+from adapters.postgres.notes import Note, Notes
 from adapters.postgres.part import REASON, Part, texts
 from adapters.postgres.prepared import Prepared, PreparedByShape
 from adapters.postgres.schema import dirty
@@ -62,29 +55,24 @@ _LOOKS = 4
 _PAUSE = 0.005
 
 
-@dataclass(frozen=True, slots=True)
-class _Note:
-    seq: int
-    part: str
-    scope: str | None
-    key: str | None
-    local: str | None
-
-
 class StateCarrier:
-    """Carries legacy's state over to new. Any number of them, in any number of processes, share the queue."""
+    """Carries legacy's state over to new. Any number of them, in any number of processes, share the queue.
+
+    ``parts`` answers legacy's parts as they are now; it is asked again when a note names one that was not there yet.
+    """
 
     def __init__(
         self,
         legacy: Engine,
-        parts: Sequence[Part],
+        parts: Callable[[], Sequence[Part]],
         new: Engine,
         destination: Destination,
         settings: CatchupSettings,
         clock: Clock = time.monotonic,
     ) -> None:
         self._legacy, self._new, self._destination = legacy, new, destination
-        self._parts = {part.name: part for part in parts}
+        self._find_parts, self._parts = parts, {part.name: part for part in parts()}
+        self._notes = Notes(legacy)
         self._settings, self._clock = settings, clock
         self._prepared = PreparedByShape()
         self._pause = Event()  # never set; a pause that a signal can interrupt
@@ -100,11 +88,10 @@ class StateCarrier:
         condition = or_(dirty.c.scope.is_(None), dirty.c.scope.notin_(alone)) if alone else None
         if None in self._left_alone:
             condition = and_(dirty.c.scope.isnot(None), dirty.c.scope.notin_(alone))
-        return self._carry_notes(self._notes(condition))
+        return self._carry_notes(self._notes.oldest(self._settings.batch_notes, condition))
 
     def notes_left(self) -> int:
-        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
-            return connection.execute(select(func.count()).select_from(dirty)).scalar_one()
+        return self._notes.left()
 
     # The queue as the router sees it
 
@@ -115,8 +102,8 @@ class StateCarrier:
         accept.
         """
         until = self._clock() + timeout
-        wanted = and_(_noted_for(scopes, keys), dirty.c.seq <= self._highest())
-        while notes := self._notes(wanted):
+        wanted = self._notes.noted_now(scopes, keys)
+        while notes := self._notes.oldest(self._settings.batch_notes, wanted):
             done = self._carry_notes(notes)
             if done.rejected:
                 raise CrossfadeError(f"new refused {done.rejected} of the scopes; see crossfade status for the reasons")
@@ -129,37 +116,15 @@ class StateCarrier:
 
     def is_settled(self, scope: str | None, key: Hashable | None) -> bool:
         """Whether nothing is noted for the scope, or, without one, the key, or, without both, anything."""
-        whole_part = and_(dirty.c.scope.is_(None), dirty.c.key.is_(None))
-        if scope is not None:
-            condition: Any = or_(dirty.c.scope == scope, whole_part)
-        elif key is not None:
-            condition = or_(dirty.c.key == str(key), dirty.c.key.is_(None))
-        else:
-            condition = None
-        statement = select(dirty.c.seq)
-        statement = statement if condition is None else statement.where(condition)
-        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
-            return not connection.execute(select(exists(statement))).scalar_one()
-
-    def _highest(self) -> int:
-        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
-            return int(connection.execute(select(func.coalesce(func.max(dirty.c.seq), 0))).scalar_one())
+        return not self._notes.any_for(scope, key)
 
     # One batch
 
-    def _notes(self, condition: Any) -> list[_Note]:
-        statement = select(dirty.c.seq, dirty.c.part, dirty.c.scope, dirty.c.key, dirty.c.local)
-        statement = statement.order_by(dirty.c.seq).limit(self._settings.batch_notes)
-        if condition is not None:
-            statement = statement.where(condition)
-        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
-            return [_Note(*row) for row in connection.execute(statement)]
-
-    def _carry_notes(self, notes: Sequence[_Note]) -> Carried:
+    def _carry_notes(self, notes: Sequence[Note]) -> Carried:
+        notes = self._of_known_parts(notes)
         if not notes:
             return Carried()
-        whole_parts = [note for note in notes if note.scope is None and note.key is None]
-        if whole_parts:
+        if whole_parts := [note for note in notes if note.of_whole_part]:
             return self._expand(whole_parts)
         try:
             return self._carry_together(notes)
@@ -173,7 +138,13 @@ class StateCarrier:
                 done += self._carry_notes([note for note in notes if note.scope == scope])
             return done
 
-    def _carry_together(self, notes: Sequence[_Note]) -> Carried:
+    def _of_known_parts(self, notes: Sequence[Note]) -> Sequence[Note]:
+        """The notes without those of a part that is not, or no longer, one of legacy's."""
+        if any(note.part not in self._parts for note in notes):
+            self._parts = {part.name: part for part in self._find_parts()}
+        return [note for note in notes if note.part in self._parts]
+
+    def _carry_together(self, notes: Sequence[Note]) -> Carried:
         passing("catchup.before_apply")
         with speaking_for(Store.NEW), self._new.begin() as shadow:
             set_applying(shadow)
@@ -189,13 +160,13 @@ class StateCarrier:
             accept(shadow, {note.scope for note in mine})
             passing("catchup.before_commit")
         passing("catchup.after_commit")
-        self._forget(mine)
+        self._notes.settle(mine)
         passing("catchup.after_forget")
         return Carried(len(mine), upserted, deleted, quarantined, 0, len(notes) - len(mine))
 
     def _gather(
-        self, shadow: Connection, notes: list[_Note], locked: set[str | None]
-    ) -> tuple[list[_Note], set[str], list[Row[Any]]]:
+        self, shadow: Connection, notes: list[Note], locked: set[str | None]
+    ) -> tuple[list[Note], set[str], list[Row[Any]]]:
         """The notes that can be carried with the locks to be had, their keys, and the authority's rows for them.
 
         Adds to ``locked`` the scopes that records have moved to or from, and reads again after each lock it gets.
@@ -219,7 +190,7 @@ class StateCarrier:
             notes = [n for n in notes if n.key is not None and n.key not in out and (n.part, n.local) not in local_out]
         return [], set(), []
 
-    def _read(self, notes: Iterable[_Note]) -> list[Row[Any]]:
+    def _read(self, notes: Iterable[Note]) -> list[Row[Any]]:
         """The authority's present rows for the notes, each with ``key_``, ``scope_`` and ``part_``."""
         rows: list[Row[Any]] = []
         with speaking_for(Store.LEGACY), self._legacy.connect() as authority:
@@ -255,12 +226,7 @@ class StateCarrier:
         )
         return len(unfit)
 
-    def _forget(self, notes: Sequence[_Note]) -> None:
-        with speaking_for(Store.LEGACY), self._legacy.begin() as authority:
-            read = literal([note.seq for note in notes], ARRAY(BigInteger))
-            authority.execute(delete(dirty).where(dirty.c.seq == any_(read)))
-
-    def _expand(self, notes: Sequence[_Note]) -> Carried:
+    def _expand(self, notes: Sequence[Note]) -> Carried:
         """Replace notes of whole parts (TRUNCATE) by notes of every scope that new has of them."""
         with speaking_for(Store.NEW), self._new.connect() as shadow:
             found = [
@@ -269,10 +235,7 @@ class StateCarrier:
                 for scope in self._destination.scopes_of_part(shadow, name)
             ]
             found += _quarantined_alone(shadow, {note.part for note in notes})
-        with speaking_for(Store.LEGACY), self._legacy.begin() as authority:
-            if found:
-                authority.execute(insert(dirty), found)
-            authority.execute(delete(dirty).where(dirty.c.seq.in_([note.seq for note in notes])))
+        self._notes.settle(notes, found)
         return Carried(notes=len(notes))
 
     def _rejected(self, scope: str | None, error: RepositoryError) -> Carried:
@@ -289,11 +252,7 @@ def _named(part: Part, condition: ColumnElement[bool]) -> Select[Any]:
     return select(rows, key, scope, literal(part.name, Text).label("part_"))
 
 
-def _noted_for(scopes: Collection[str], keys: Collection[Hashable]) -> Any:
-    return or_(dirty.c.scope.in_(list(scopes)), dirty.c.key.in_([str(key) for key in keys]))
-
-
-def _keys(notes: Iterable[_Note], rows: Iterable[Row[Any]]) -> set[str]:
+def _keys(notes: Iterable[Note], rows: Iterable[Row[Any]]) -> set[str]:
     """Keys under which the records were noted, and those that the authority has them under now."""
     return {note.key for note in notes if note.key is not None} | {str(row.key_) for row in rows}
 

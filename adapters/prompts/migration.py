@@ -25,7 +25,7 @@ from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
-from adapters.postgres.part import these
+from adapters.postgres.part import Part, these
 from adapters.postgres.pool import check_server, open_engine
 from adapters.prompts.canonical import COLUMNS
 from adapters.prompts.contract import PromptRepository
@@ -83,7 +83,10 @@ class Stores:
 
     def new_carrier(self) -> StateCarrier:
         """A worker of its own; each thread wants one."""
-        return StateCarrier(self.legacy, self.mapping.parts, self.new, self.destination, self.settings.catchup)
+        return StateCarrier(self.legacy, self._parts_now, self.new, self.destination, self.settings.catchup)
+
+    def _parts_now(self) -> tuple[Part, ...]:
+        return DispatchMapping(require_tenants(self.legacy), self.reading).parts
 
     @cached_property
     def copier(self) -> ChunkCopier:

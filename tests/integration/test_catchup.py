@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from command import crossfade
-from fix_stores import Migration
+from fix_stores import Migration, create_tenants
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from adapters.prompts.dispatch import legacy_id
+from adapters.prompts.migration import opened
 from harness.catchup import follow
+from harness.cli.prepare import prepare_stores
 from harness.records import Verdict
 
 TABLE = "dispatch_organization_acme.prompt"
@@ -218,3 +220,18 @@ def test_killed_anywhere_it_goes_on_where_it_was(carried_migration: Migration, p
     assert done.returncode == 0, done.stderr
     assert_equal(carried_migration)
     assert len(new_rows(carried_migration)) == 2
+
+
+def test_tenant_that_appears_later_is_carried_by_workers_at_work(carried_migration: Migration) -> None:
+    """A tenant created and prepared during the migration is carried over by workers that began before it."""
+    worker = carried_migration.stores.new_carrier()
+    assert worker.carry_batch().idle
+    with carried_migration.stores.legacy.begin() as connection:
+        create_tenants(connection, ("latecomer",))
+    with opened(carried_migration.app.settings) as later:
+        assert later.uncaptured_tenants() == ["latecomer"]
+        prepare_stores(carried_migration.app, later, id_index=True, reason="a tenant appeared")
+        assert later.uncaptured_tenants() == []
+    carried_migration.prompt("latecomer", project=2)
+    assert worker.carry_batch().upserted == 1
+    assert [row[0] for row in new_rows(carried_migration).values()] == ["latecomer/project-2/incident-summary"]

@@ -12,8 +12,9 @@ import pytest
 from fix_postgres import Server, engine_for
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ColumnElement, (
+from sqlalchemy import (
     ARRAY,
+    ColumnElement,
     Connection,
     Engine,
     Integer,
