@@ -60,7 +60,7 @@ def _phase(evidence: Evidence, settings: GateSettings) -> Finding:
         return _fail(
             f"changes are not noted in {counted(len(evidence.uncaptured), 'part')} of legacy: "
             f"{named(evidence.uncaptured)}",
-            "crossfade catchup, which prepares and copies them",
+            "crossfade prepare, then crossfade backfill",
         )
     return _pass(f"the phase is {phase}: everything that existed has been copied or accounted for")
 

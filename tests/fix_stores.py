@@ -17,7 +17,8 @@ from rich.console import Console
 from sqlalchemy import Connection, Engine, MetaData, insert, text
 from sqlalchemy.schema import CreateSchema
 
-from adapters.prompts.dispatch import Reading, tenant_schema, tenant_tables
+from adapters.prompts.canonical import Reading
+from adapters.prompts.dispatch import tenant_schema, tenant_tables
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping
 from adapters.prompts.migration import Stores, opened
 from adapters.prompts.repository import SqlPromptRepository

@@ -117,10 +117,10 @@ def index_identity(engine: Engine, part: Part) -> None:
     statement = CreateIndex(index, if_not_exists=True)
     invalid = text(
         "SELECT NOT indisvalid FROM pg_index"
-        " WHERE indexrelid = to_regclass(format('%I.%I', cast(:schema AS text), cast(:name AS text)))"
+        " WHERE indexrelid = to_regclass(coalesce(quote_ident(:schema) || '.', '') || quote_ident(:name))"
     )
     drop = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(
-        sql.Identifier(str(part.table.schema), str(index.name))
+        sql.Identifier(*filter(None, (part.table.schema, str(index.name))))
     )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if connection.execute(invalid, {"schema": part.table.schema, "name": index.name}).scalar():

@@ -32,6 +32,19 @@ TEXT_LIMIT = 255
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How legacy's rows are to be read; the mapping's settings."""
+
+    time_zone: str = "UTC"
+    scope_policy: str = "type"
+    keep: str = "undecided"
+
+    @property
+    def by_type(self) -> bool:
+        return self.scope_policy == "type"
+
+
+@dataclass(frozen=True, slots=True)
 class LegacyType:
     """One of Dispatch's GenAI types: the name it displays, the slug scopes use, the new store's type."""
 

@@ -7,10 +7,7 @@ Dispatch has no column for is kept in the sidecar, ``crossfade.sidecar`` in the 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     ARRAY,
@@ -55,11 +52,11 @@ from adapters.prompts.canonical import (
     LEGACY_TYPES,
     NAMESPACE,
     TEXT_LIMIT,
+    Reading,
     Reason,
-    legacy_type,
     parse_scope,
 )
-from adapters.prompts.prompt import Prompt, PromptType
+from adapters.prompts.prompt import PromptType
 
 CORE_SCHEMA = "dispatch_core"
 TENANT_PREFIX = "dispatch_organization_"
@@ -79,19 +76,6 @@ sidecar = Table(
     CheckConstraint("char_length(name) BETWEEN 1 AND 255", name="sidecar_name_length"),
     CheckConstraint("version > 0", name="sidecar_version_positive"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How legacy's rows are to be read; the mapping's settings."""
-
-    time_zone: str = "UTC"
-    scope_policy: str = "type"
-    keep: str = "undecided"
-
-    @property
-    def by_type(self) -> bool:
-        return self.scope_policy == "type"
 
 
 def tenant_schema(slug: str) -> str:
@@ -133,9 +117,6 @@ def tenant_tables(slug: str, metadata: MetaData | None = None) -> tuple[Table, T
         schema=schema,
     )
     return project, prompt
-
-
-# --- SQL reading -------------------------------------------------------------------------------------------------
 
 
 def derived_id(organization: str, legacy_id: ColumnElement[Any]) -> ColumnElement[uuid.UUID]:
@@ -320,98 +301,3 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         identity=derived_id(organization, prompt.c.id),
         whole_scopes=not reading.by_type,
     )
-
-
-# --- Python reading ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LegacyRow:
-    """A row of Dispatch's prompt table, as its own ORM holds it: stamps without a zone."""
-
-    id: int
-    genai_type: int
-    genai_prompt: str
-    genai_system_message: str | None
-    enabled: bool
-    created_at: datetime | None
-    updated_at: datetime | None
-    project_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SidecarRow:
-    """What the sidecar says of a row; a None leaves the derived value in force."""
-
-    id: uuid.UUID
-    name: str | None = None
-    description: str | None = None
-    type: str | None = None
-    version: int | None = None
-
-
-def legacy_id(organization: str, number: int) -> uuid.UUID:
-    """The canonical id of a Dispatch row that has no sidecar entry."""
-    return uuid.uuid3(NAMESPACE, f"{organization}/{number}")
-
-
-def scope_name(organization: str, project: int, genai_type: int, reading: Reading) -> str:
-    """The scope of a project's prompts of a type: what ``find_enabled_by_project`` asks for."""
-    place = f"{organization}/project-{project}"
-    return f"{place}/{legacy_type(genai_type).slug}" if reading.by_type else place
-
-
-def read_row(
-    organization: str, row: LegacyRow, reading: Reading, side: SidecarRow | None = None
-) -> tuple[Prompt | None, str | None]:
-    """A Dispatch row as a Prompt, and why it cannot be carried over, if it cannot.
-
-    The same reading as the canonical SELECT (a property test holds them equal), but for ``enabled_conflict``,
-    which is not a matter of one row. The prompt is None only where its stamps do not fit Python's datetime.
-    """
-    known = legacy_type(row.genai_type)
-    side = side or SidecarRow(legacy_id(organization, row.id))
-    scope = None if row.project_id is None else scope_name(organization, row.project_id, row.genai_type, reading)
-    try:
-        created = _zoned(row.created_at or row.updated_at, reading.time_zone)
-        updated = _zoned(row.updated_at or row.created_at, reading.time_zone)
-    except OverflowError:
-        return None, _reason(row, scope) or Reason.STAMP_OUT_OF_RANGE
-    prompt = Prompt(
-        id=side.id,
-        name=known.display if side.name is None else side.name,
-        description=side.description,
-        content=row.genai_prompt,
-        system_message=row.genai_system_message,
-        type=known.type if side.type is None else PromptType(side.type),
-        project_id=scope,
-        organization_id=organization,
-        enabled=row.enabled,
-        version=1 if side.version is None else side.version,
-        created_at=created,
-        updated_at=updated,
-    )
-    return prompt, _reason(row, scope)
-
-
-def _reason(row: LegacyRow, scope: str | None) -> str | None:
-    if scope is None:
-        return Reason.NO_PROJECT
-    if row.genai_prompt == "":
-        return Reason.EMPTY_CONTENT
-    if len(row.genai_prompt) > CONTENT_LIMIT:
-        return Reason.CONTENT_TOO_LONG
-    return Reason.SCOPE_TOO_LONG if len(scope) > TEXT_LIMIT else None
-
-
-def _zoned(stamp: datetime | None, zone: str) -> datetime:
-    """The stamp as an instant, read as PostgreSQL reads it.
-
-    In a gap (clocks forward) PostgreSQL takes the offset before it, in a fold (clocks back) the one after it
-    (``DetermineTimeZoneOffset`` in its datetime.c): both are the smaller of the two offsets.
-    """
-    if stamp is None:
-        return datetime.fromtimestamp(0, UTC)
-    place = ZoneInfo(zone)
-    offsets = (stamp.replace(tzinfo=place, fold=fold).utcoffset() for fold in (0, 1))
-    return (stamp - min(offset or timedelta() for offset in offsets)).replace(tzinfo=UTC)

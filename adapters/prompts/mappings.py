@@ -26,8 +26,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.part import Part, texts
 from adapters.postgres.prepared import Prepared, parameter
-from adapters.prompts.canonical import COLUMNS, LegacyScope, legacy_type, parse_scope
-from adapters.prompts.dispatch import Reading, sidecar, tenant_part
+from adapters.prompts.canonical import COLUMNS, LegacyScope, Reading, legacy_type, parse_scope
+from adapters.prompts.dispatch import sidecar, tenant_part
 from adapters.prompts.prompt import Prompt
 from adapters.prompts.prompt_manager import canonical_select as new_select
 from adapters.prompts.prompt_manager import prompts

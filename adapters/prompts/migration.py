@@ -27,10 +27,9 @@ from adapters.postgres.ledger.route import RouteBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
 from adapters.postgres.part import Part, these
 from adapters.postgres.pool import check_server, open_engine
-from adapters.prompts.canonical import COLUMNS
+from adapters.prompts.canonical import COLUMNS, Reading
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.discover import require_tenants
-from adapters.prompts.dispatch import Reading
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping
 from adapters.prompts.prompt_manager import migrating, prompts, whole_part
 from adapters.prompts.repository import SqlPromptRepository

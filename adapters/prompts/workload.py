@@ -17,10 +17,11 @@ from sqlalchemy import Connection, Engine, Select, delete, func, insert, select,
 from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.errors import speaking_for
-from adapters.prompts.canonical import LEGACY_TYPES, NAMESPACE, LegacyType
+from adapters.prompts.canonical import LEGACY_TYPES, NAMESPACE, LegacyType, Reading
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.discover import OWN_PROJECT, Problem, organization, tenants
-from adapters.prompts.dispatch import Reading, canonical_select, scope_name, sidecar, tenant_tables
+from adapters.prompts.dispatch import canonical_select, sidecar, tenant_tables
+from adapters.prompts.dispatch_rows import scope_name
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptType
 from adapters.prompts.vocabulary import invent_text
 from harness.errors import ConfigError, StoreUnavailable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from adapters.prompts.assess import BLOCKS, DECIDE, NOTE, Assessment
-from adapters.prompts.assess import assess as assess_stores
+from adapters.prompts.assessment.assess import BLOCKS, DECIDE, NOTE, Assessment
+from adapters.prompts.assessment.assess import assess as assess_stores
 from adapters.prompts.migration import opened
 from harness.cli.app import App, command
 

@@ -18,7 +18,7 @@ from sqlalchemy import delete, func, or_, select, update
 from adapters.postgres.embedded import EmbeddedServer
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.prompts import invented
-from adapters.prompts.assess import assess
+from adapters.prompts.assessment.assess import assess
 from adapters.prompts.canonical import CONTENT_LIMIT
 from adapters.prompts.migration import Stores, opened
 from adapters.prompts.prompt_manager import prompts

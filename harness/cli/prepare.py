@@ -12,7 +12,7 @@ from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.opening import open_ledger
 from adapters.postgres.migrations import upgrade
-from adapters.prompts.assess import assess
+from adapters.prompts.assessment.assess import assess
 from adapters.prompts.discover import require_tenants
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, facts, reason_option

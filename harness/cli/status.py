@@ -32,15 +32,16 @@ def status(app: App) -> None:
 def status_of(stores: Stores) -> dict[str, Any]:
     """The document that ``status --json`` prints."""
     phase = stores.phase
-    document: dict[str, Any] = {"phase": phase.value, "epoch": 0, "next": NEXT_STEP[phase]}
+    document: dict[str, Any] = {"phase": phase.value, "epoch": 0}
     if phase is Phase.IDLE:
-        return document | _NOTHING_YET
+        document |= _NOTHING_YET
+        return document | {"next": next_step(document)}
     route = stores.routes.view().route
     backlogs = backlogs_of(stores)
     evidence = EvidenceBook(stores.new)
     latest = evidence.verifications(1)
     quarantined = held(stores.new)
-    return document | {
+    document |= {
         "epoch": route.epoch,
         "reads_percent": route.reads_percent,
         "writes_percent": route.writes_percent,
@@ -54,6 +55,7 @@ def status_of(stores: Stores) -> dict[str, Any]:
         "uncaptured_tenants": stores.uncaptured_tenants(),
         "last_verification": {"at": latest[0].at.isoformat(), "verdict": latest[0].verdict.value} if latest else None,
     }
+    return document | {"next": next_step(document)}
 
 
 _NOTHING_YET: dict[str, Any] = {
@@ -69,6 +71,15 @@ _NOTHING_YET: dict[str, Any] = {
     "uncaptured_tenants": [],
     "last_verification": None,
 }
+
+
+def next_step(document: dict[str, Any]) -> str:
+    """What to do next: what stands in the way goes before the phase's own next step."""
+    if document["uncaptured_tenants"]:
+        return "crossfade prepare, then crossfade backfill: tenants appeared that nothing carries over"
+    if document["rejected"]:
+        return "mend what new refuses (see rejected), then crossfade catchup"
+    return NEXT_STEP[Phase(document["phase"])]
 
 
 def backlogs_of(stores: Stores) -> dict[Store, Backlog]:

@@ -83,15 +83,22 @@ def example(difference: RowDifference, show_values: bool) -> dict[str, object]:
         "scope": difference.scope,
         "kind": difference.kind.value,
         "fields": [
-            {"field": f.field, "legacy": value(f.legacy, show_values), "new": value(f.new, show_values)}
+            {
+                "field": f.field,
+                "legacy": shown(f.field, f.legacy, show_values),
+                "new": shown(f.field, f.new, show_values),
+            }
             for f in difference.fields
         ],
     }
 
 
-def value(text: str | None, show: bool) -> str | None:
-    """The text, or only its length."""
-    return text if show or text is None else f"‹{len(text)} characters›"
+_PROSE = {"name", "description", "content", "system_message"}  # what people wrote; the other fields tell no secret
+
+
+def shown(field: str, text: str | None, show_values: bool) -> str | None:
+    """The value, or of what people wrote only its length."""
+    return text if show_values or text is None or field not in _PROSE else f"‹{len(text)} characters›"
 
 
 def show(out: Console, found: Verification, show_values: bool) -> None:
@@ -107,7 +114,7 @@ def show(out: Console, found: Verification, show_values: bool) -> None:
         if difference.kind is not Kind.DIFFERENT:
             lines.append(f"  {difference.kind.value} in new")
         for each in difference.fields:
-            legacy, new = (value(text, show_values) or "NULL" for text in (each.legacy, each.new))
+            legacy, new = (shown(each.field, text, show_values) or "NULL" for text in (each.legacy, each.new))
             lines.append(f"  {each.field}: legacy {legacy}, new {new}")
         out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     if (more := found.missing + found.extra + found.different - len(found.examples)) > 0:

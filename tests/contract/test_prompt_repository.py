@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 from fix_stores import Repositories
 
+from adapters.prompts.canonical import Reading
 from adapters.prompts.contract import PromptRepository
-from adapters.prompts.dispatch import Reading, scope_name
+from adapters.prompts.dispatch_rows import scope_name
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptType
 from harness.errors import Conflict, InvalidRecord, NotFound
 from harness.operations import operations_of

@@ -11,10 +11,10 @@ import pytest
 from fix_postgres import Databases, Server, engine_for
 from sqlalchemy import Engine, create_engine, make_url, text
 
-from adapters.prompts.assess import BLOCKS, DECIDE, NOTE, Assessment, Finding, assess
+from adapters.prompts.assessment.assess import BLOCKS, DECIDE, NOTE, Assessment, Finding, assess
+from adapters.prompts.assessment.findings import Code
 from adapters.prompts.canonical import REASONS
 from adapters.prompts.discover import Problem
-from adapters.prompts.findings import Code
 from adapters.prompts.invented import Invented, create
 from adapters.prompts.prompt_manager import metadata
 from harness.config import LegacySettings, MigrationSettings, Settings, load

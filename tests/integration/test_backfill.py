@@ -11,7 +11,7 @@ from fix_postgres import Databases
 from fix_stores import Migration, create_tenants, migration_between
 from sqlalchemy import text
 
-from adapters.prompts.dispatch import legacy_id
+from adapters.prompts.dispatch_rows import legacy_id
 from adapters.prompts.migration import opened
 from harness.catchup import follow
 from harness.cli.backfill import backfill_stores

@@ -8,7 +8,7 @@ from fix_stores import Migration, create_tenants, migration_between
 from sqlalchemy import text
 
 from adapters.postgres.capture import attach, is_attached
-from adapters.prompts.dispatch import legacy_id
+from adapters.prompts.dispatch_rows import legacy_id
 from harness.config import MigrationSettings
 
 TABLE = "dispatch_organization_acme.prompt"

@@ -13,7 +13,7 @@ from fix_stores import Migration, create_tenants
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from adapters.prompts.dispatch import legacy_id
+from adapters.prompts.dispatch_rows import legacy_id
 from adapters.prompts.migration import opened
 from harness.catchup import follow
 from harness.cli.prepare import prepare_stores

@@ -8,8 +8,9 @@ import pytest
 from fix_postgres import Databases, engine_for
 from sqlalchemy import Engine, Row, text
 
+from adapters.prompts.canonical import Reading
 from adapters.prompts.discover import OWN_PROJECT, require_tenants
-from adapters.prompts.dispatch import Reading, canonical_select, tenant_schema, tenant_tables
+from adapters.prompts.dispatch import canonical_select, tenant_schema, tenant_tables
 from adapters.prompts.invented import LegacyWriter, create
 from harness.routing import Store
 

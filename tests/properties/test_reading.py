@@ -29,20 +29,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateSchema
 
-from adapters.prompts.canonical import COLUMNS, LEGACY_TYPES, NAMESPACE, LegacyScope, Reason, parse_scope
-from adapters.prompts.dispatch import (
-    LegacyRow,
-    Reading,
-    SidecarRow,
-    canonical_select,
-    derived_id,
-    legacy_id,
-    read_row,
-    scope_name,
-    sidecar,
-    sidecar_metadata,
-    tenant_tables,
-)
+from adapters.prompts.canonical import COLUMNS, LEGACY_TYPES, NAMESPACE, LegacyScope, Reading, Reason, parse_scope
+from adapters.prompts.dispatch import canonical_select, derived_id, sidecar, sidecar_metadata, tenant_tables
+from adapters.prompts.dispatch_rows import LegacyRow, SidecarRow, legacy_id, read_row, scope_name
 from adapters.prompts.prompt import PromptType
 from harness.routing import Store
 

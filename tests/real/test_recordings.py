@@ -13,7 +13,8 @@ from command import crossfade, document
 from fix_postgres import Databases, Server
 from fix_stores import Migration, migration_between
 
-from adapters.prompts.dispatch import Reading, scope_name
+from adapters.prompts.canonical import Reading
+from adapters.prompts.dispatch_rows import scope_name
 from harness.records import Verdict
 
 pytestmark = pytest.mark.real

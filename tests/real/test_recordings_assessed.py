@@ -12,10 +12,10 @@ import pytest
 from fix_postgres import Databases, Server
 from sqlalchemy import Engine, text
 
-from adapters.prompts.assess import DECIDE, NOTE, Assessment, assess
+from adapters.prompts.assessment.assess import DECIDE, NOTE, Assessment, assess
+from adapters.prompts.assessment.findings import Code
+from adapters.prompts.canonical import Reading
 from adapters.prompts.discover import tenants
-from adapters.prompts.dispatch import Reading
-from adapters.prompts.findings import Code
 from adapters.prompts.workload import discover_keys
 from harness.config import Settings
 

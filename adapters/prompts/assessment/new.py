@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Boolean, Connection, DateTime, Integer, String, Text, Uuid, func, select, text
 from sqlalchemy.types import TypeEngine
 
-from adapters.prompts.assess_server import Server
-from adapters.prompts.dispatch import Reading
-from adapters.prompts.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding
+from adapters.prompts.assessment.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding
+from adapters.prompts.assessment.server import Server
+from adapters.prompts.canonical import Reading
 from adapters.prompts.prompt_manager import migrating, prompts
 from harness.evidence import counted
 

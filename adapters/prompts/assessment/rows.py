@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, func, select, union_all
 
-from adapters.prompts.canonical import REASONS, Reason
-from adapters.prompts.dispatch import Reading, tenant_tables
-from adapters.prompts.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding, TenantCounts
+from adapters.prompts.assessment.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding, TenantCounts
+from adapters.prompts.canonical import REASONS, Reading, Reason
+from adapters.prompts.dispatch import tenant_tables
 from harness.evidence import count, counted, named
 
 _ODD = {

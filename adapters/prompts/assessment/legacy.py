@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import ARRAY, ColumnElement, Connection, Integer, Row, Subquery, and_, func, select, text, type_coerce
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from adapters.prompts.canonical import BY_NUMBER, REASONS
+from adapters.prompts.assessment.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding, Severity, TenantCounts
+from adapters.prompts.canonical import BY_NUMBER, REASONS, Reading
 from adapters.prompts.discover import Problem, tenants_of
-from adapters.prompts.dispatch import TENANT_PREFIX, Reading, canonical_select, tenant_tables
-from adapters.prompts.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding, Severity, TenantCounts
+from adapters.prompts.dispatch import TENANT_PREFIX, canonical_select, tenant_tables
 from adapters.prompts.workload import has_sidecar
 from harness.evidence import counted
 

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, text
 
 from adapters.postgres.errors import speaking_for
-from adapters.prompts.assess_legacy import count_tenant, legacy_findings, readable_tenants, tenant_findings
-from adapters.prompts.assess_new import new_findings
-from adapters.prompts.assess_rows import row_findings
-from adapters.prompts.assess_server import Server, look_at_server, server_findings, zone_findings
-from adapters.prompts.dispatch import Reading
-from adapters.prompts.findings import BLOCKS, DECIDE, NOTE, Assessment, Code, Finding, Severity, TenantCounts
+from adapters.prompts.assessment.findings import BLOCKS, DECIDE, NOTE, Assessment, Code, Finding, Severity, TenantCounts
+from adapters.prompts.assessment.legacy import count_tenant, legacy_findings, readable_tenants, tenant_findings
+from adapters.prompts.assessment.new import new_findings
+from adapters.prompts.assessment.rows import row_findings
+from adapters.prompts.assessment.server import Server, look_at_server, server_findings, zone_findings
+from adapters.prompts.canonical import Reading
 from harness.config import Settings
 from harness.routing import Store
 

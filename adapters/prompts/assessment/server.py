@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from adapters.postgres.pool import NEWEST, OLDEST
-from adapters.prompts.findings import BLOCKS, DECIDE, Code, Finding
+from adapters.prompts.assessment.findings import BLOCKS, DECIDE, Code, Finding
 from harness.errors import ConfigError
 from harness.routing import Store
 

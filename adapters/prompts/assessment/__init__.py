@@ -1,0 +1,1 @@
+"""What will not fit, and why, before anything is written."""
