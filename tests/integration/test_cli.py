@@ -101,7 +101,9 @@ class TestStoresThatAreNotThere:
     def test_wrong_credentials(self, databases: Databases, unchanged: Callable[[], None], wrong: str) -> None:
         """A role or a database that does not exist is named as such, without its password."""
         unchanged()
-        url = make_url(databases.new_url).set(**{"password": SECRET, wrong: "nobody-of-this-name"})
+        url = make_url(databases.new_url).set(password=SECRET)
+        absent = "nobody-of-this-name"
+        url = url.set(username=absent) if wrong == "username" else url.set(database=absent)
         done = invoke("prepare", legacy=databases.legacy_url, new=url.render_as_string(hide_password=False))
         assert_refused(done, 5, "new", "CROSSFADE_NEW_URL")
 
@@ -372,7 +374,7 @@ class TestArguments:
 def commands() -> Iterator[tuple[str, click.Command]]:
     context = click.Context(main)
     for name in COMMANDS:
-        command = main.get_command(context, name)  # type: ignore[attr-defined]  # click.command(cls=...) says Command
+        command = main.get_command(context, name)
         assert command is not None
         yield name, command
 

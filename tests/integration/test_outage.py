@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -18,10 +19,13 @@ from command import environment
 from fix_postgres import Databases, until
 from fix_stores import Migration, create_tenants, migration_between
 
-from adapters.postgres.embedded import EmbeddedServer
+from adapters.postgres.embedded import EmbeddedServer, StopMode
+from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.prompt import Prompt, PromptFilter
+from harness.cli.status import status_of
 from harness.config import ShadowSettings
+from harness.errors import StoreUnavailable
 from harness.router import Router
 from harness.routing import Store
 from harness.statistics import Drop, Result, Role
@@ -54,9 +58,9 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture
-def filled(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Migration]:
+def filled(servers: Servers) -> Iterator[Migration]:
     """Twenty-four prompts, all in new too, and reads at 0 %."""
-    name = f"test_{abs(hash(request.node.name))}"
+    name = f"test_{uuid4().hex}"
     addresses = Addresses(servers.legacy.create_database(name), servers.new.create_database(name))
     with migration_between(cast(Databases, addresses), shadow=SHADOW) as migration:
         with migration.stores.legacy.begin() as connection:
@@ -73,9 +77,9 @@ def filled(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Migrati
 
 
 @contextmanager
-def away(server: EmbeddedServer) -> Iterator[None]:
-    """The server crashes, and is started again at the end."""
-    server.stop("immediate")
+def away(server: EmbeddedServer, mode: StopMode = "immediate") -> Iterator[None]:
+    """The server crashes, or is stopped in order, and is started again at the end."""
+    server.stop(mode)
     try:
         yield
     finally:
@@ -145,8 +149,7 @@ def test_new_goes_away_and_comes_back(servers: Servers, filled: Migration, share
             for number in range(10):
                 caller.write(number)
                 caller.read_all()
-            filled.sql(f"UPDATE {ACME}.prompt SET genai_prompt = 'by Dispatch itself' WHERE id = 24")
-            caller.known = {key: known for key, known in caller.known.items() if known.content[:4] != "text"}
+            filled.prompt(project=1, genai_type=5)
             until(lambda: router.statistics().drops.total() > 0)
             counted = router.statistics()
         assert {Drop.STORE_FAILED, Drop.BREAKER_OPEN, Drop.UNDER_WAY} & set(counted.drops)
@@ -158,6 +161,7 @@ def test_new_goes_away_and_comes_back(servers: Servers, filled: Migration, share
         else:
             assert counted.fallbacks.total() == 0
             assert failed == {(Store.NEW, Role.SHADOWED)}
+        until(lambda: _answers(filled))
         # What the caller wrote arrives without anybody else's help; what Dispatch wrote is catch-up's.
         until(lambda: len(filled.notes()) == 1)
         assert_compares_again(router, caller)
@@ -177,6 +181,7 @@ def test_legacy_goes_away_while_new_serves(servers: Servers, filled: Migration) 
                 caller.read_all()
             until(lambda: router.statistics().drops.total() > 0)
             counted = router.statistics()
+        until(lambda: _answers(filled))
         assert counted.fallbacks.total() == 0
         assert {store for _, store, _ in counted.errors} == {Store.LEGACY}
         assert_compares_again(router, caller)
@@ -227,10 +232,30 @@ def test_a_router_closes_while_new_hangs(filled: Migration) -> None:
 
 
 @pytest.mark.parametrize("store", list(Store))
+def test_a_verification_without_a_store_is_none(servers: Servers, filled: Migration, store: Store) -> None:
+    """A store that is away is an error, neither a pass nor a failure, and leaves no verdict in the ledger."""
+    with away(servers.of(store)), pytest.raises(StoreUnavailable, match=store):
+        filled.verify()
+    until(lambda: _answers(filled))
+    assert EvidenceBook(filled.stores.new).verifications(1) == []
+    assert filled.verify().verdict == "pass"
+
+
+def _answers(migration: Migration) -> bool:
+    """Whether both stores are back: for a second after the last failure none is asked anew."""
+    try:
+        status_of(migration.stores)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+@pytest.mark.parametrize("store", list(Store))
 def test_catchup_waits_for_a_store_that_is_away(
-    servers: Servers, filled: Migration, store: Store, tmp_path: Path
+    servers: Servers, filled: Migration, store: Store, mode: StopMode, tmp_path: Path
 ) -> None:
-    """``catchup --follow`` says that it waits, goes on by itself when the store is back, and ends well when asked to."""
+    """``catchup --follow`` says that it waits, goes on by itself when the store is back, and ends when asked to."""
     log = tmp_path / "log"
     with log.open("w") as errors:
         following = subprocess.Popen(
@@ -244,13 +269,14 @@ def test_catchup_waits_for_a_store_that_is_away(
         filled.prompt(project=1, genai_type=5)
         until(lambda: filled.notes() == [])
         if store is Store.NEW:
-            with away(servers.new):
+            with away(servers.new, mode):
                 filled.sql(f"UPDATE {ACME}.prompt SET genai_prompt = 'meanwhile'")
                 until(lambda: "waiting for it" in log.read_text())
         else:
             filled.sql(f"UPDATE {ACME}.prompt SET genai_prompt = 'just before'")
-            with away(servers.legacy):
+            with away(servers.legacy, mode):
                 until(lambda: "waiting for it" in log.read_text())
+        until(lambda: _answers(filled))
         until(lambda: filled.notes() == [])
         assert following.poll() is None
         following.send_signal(signal.SIGTERM)
