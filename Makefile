@@ -1,6 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes. PYTHON chooses the interpreter (3.11 or later).
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 
 .PHONY: help demo test check bench format docs clean
 
@@ -21,7 +22,7 @@ demo: .venv/.made ## Run a whole migration on an embedded PostgreSQL, ending wit
 	$(BIN)/crossfade demo
 
 test: .venv/.made ## Run all tests on an embedded PostgreSQL, or on the server that CROSSFADE_TEST_URL names
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: .venv/.made ## Format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

@@ -38,7 +38,7 @@ class Carried:
 
     @property
     def idle(self) -> bool:
-        return not (self.notes or self.busy or self.aside)
+        return not (self.notes or self.busy or self.aside or self.rejected)
 
 
 class Batches(Protocol):

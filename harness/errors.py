@@ -7,7 +7,8 @@ CrossfadeError                  exit 1   anything unexpected that is ours
 │   ├── IllegalPhase            exit 4   the migration's phase has no such edge
 │   └── NotPrepared             exit 4   there is no ledger yet
 ├── StoreUnavailable            exit 5   a store cannot be reached, or is not what was expected
-│   └── StoreTimeout            exit 5   a store did not answer in time
+│   ├── StoreTimeout            exit 5   a store did not answer in time
+│   └── StoreContended          exit 5   the transaction gave way to another one; trying again helps
 ├── CommandLocked               exit 6   another command holds the lock
 └── RepositoryError             exit 1   a store's refusal of one operation; compared like an answer
     ├── NotFound                         no such record
@@ -53,6 +54,10 @@ class StoreUnavailable(CrossfadeError):
 
 
 class StoreTimeout(StoreUnavailable):
+    pass
+
+
+class StoreContended(StoreUnavailable):
     pass
 
 

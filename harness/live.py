@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from harness.beat import Beat
@@ -28,6 +29,7 @@ class LiveRoute:
     ) -> None:
         self.current = RouteView()
         self._source, self._changed = source, changed
+        self._lock = threading.Lock()  # or a view read earlier could be put in place later
         self.beat = Beat("route", self.refresh, seconds, failed)
 
     def start(self) -> None:
@@ -38,7 +40,8 @@ class LiveRoute:
 
     def refresh(self) -> None:
         """Read the route once. Raises StoreUnavailable, with the last known view still in place."""
-        view = self._source.view()
-        if view != self.current:
-            self.current = view
-            self._changed(view)
+        with self._lock:
+            view = self._source.view()
+            if view != self.current:
+                self.current = view
+                self._changed(view)

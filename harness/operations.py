@@ -22,12 +22,16 @@ _MARK = "__crossfade_operation__"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of a contract, as the router sees it."""
+    """One method of a contract, as the router sees it.
+
+    ``moves``: the record may have stood in another scope before than the one that the arguments name.
+    """
 
     name: str
     kind: Kind
     scope: ScopeOf | None = None
     key: KeyOf | None = None
+    moves: bool = False
 
 
 def read(*, scope: ScopeOf | None = None, key: KeyOf | None = None) -> Callable[[F], F]:
@@ -35,14 +39,17 @@ def read(*, scope: ScopeOf | None = None, key: KeyOf | None = None) -> Callable[
     return _mark("read", scope, key)
 
 
-def write(*, scope: ScopeOf | None = None, key: KeyOf | None = None) -> Callable[[F], F]:
-    """Mark a method as one that changes a record and belongs to the store with authority."""
-    return _mark("write", scope, key)
+def write(*, scope: ScopeOf | None = None, key: KeyOf | None = None, moves: bool = False) -> Callable[[F], F]:
+    """Mark a method as one that changes a record and belongs to the store with authority.
+
+    ``moves`` says that it may take the record out of another scope than the one that the arguments name.
+    """
+    return _mark("write", scope, key, moves)
 
 
-def _mark(kind: Kind, scope: ScopeOf | None, key: KeyOf | None) -> Callable[[F], F]:
+def _mark(kind: Kind, scope: ScopeOf | None, key: KeyOf | None, moves: bool = False) -> Callable[[F], F]:
     def decorate(method: F) -> F:
-        setattr(method, _MARK, Operation(method.__name__, kind, scope, key))
+        setattr(method, _MARK, Operation(method.__name__, kind, scope, key, moves))
         return method
 
     return decorate

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     MISSING = "missing"  # authority has it, the shadow does not
     EXTRA = "extra"  # the shadow has it, authority does not
     DIFFERENT = "different"  # both have it, with other values
+    MISPLACED = "misplaced"  # legacy and quarantine say something different of it
 
 
 @dataclass(frozen=True, slots=True)

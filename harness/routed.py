@@ -162,6 +162,11 @@ def routed_write(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
     """A write: goes to the store with authority; the carrier brings it to the other one."""
     live, under_way, clock, track = wiring.live, wiring.under_way, wiring.clock, bound.track
 
+    def note(scope: str | None, key: Hashable | None) -> None:
+        under_way.note(scope, key)
+        if bound.operation.moves and scope is not None:
+            under_way.note(None, key)  # the scope that it left is not known: any may be
+
     def routed(*args: Any, **kwargs: Any) -> Any:
         scope, key = bound.place(args, kwargs)
         store = authority(live.current.route, scope)
@@ -172,11 +177,11 @@ def routed_write(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
             track.calls[store, Role.SERVED, False].add(clock() - began)
             raise
         except BaseException:
-            under_way.note(scope, key)  # the commit may have been made all the same
+            note(scope, key)  # the commit may have been made all the same
             track.calls[store, Role.SERVED, True].add(clock() - began)
             raise
         # Before the caller hears of it: what it reads next must not be older than its own write.
-        under_way.note(scope, key)
+        note(scope, key)
         track.calls[store, Role.SERVED, False].add(clock() - began)
         return answer
 

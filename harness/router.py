@@ -72,7 +72,7 @@ class Router(Generic[C]):
         )
         failed = self._recorder.failed
         self._live = LiveRoute(routes, changed=self._recorder.route, failed=failed(Failure.ROUTE))
-        self._under_way = UnderWay(carrier, failed(Failure.CARRY))
+        self._under_way = UnderWay(carrier, failed(Failure.CARRY), carried=self._live.refresh)
         self._shadow = Shadow(
             settings,
             comparison=Comparison(rules),

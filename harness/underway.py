@@ -58,11 +58,20 @@ class _Writes:
 class UnderWay:
     """Keeps the writes under way and has them carried over. Without a carrier it keeps none.
 
+    ``carried`` is called once they are and before any read is told so: what carrying over changed about the route
+    (a write may have ended in quarantine) must be known by then.
+
     ``pending`` is empty while nothing is under way: one attribute for a read to look at.
     """
 
-    def __init__(self, carrier: Carrier | None, failed: Callable[[object], object], limit: int = LIMIT) -> None:
-        self._carrier, self._failed, self._limit = carrier, failed, limit
+    def __init__(
+        self,
+        carrier: Carrier | None,
+        failed: Callable[[object], object],
+        limit: int = LIMIT,
+        carried: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._carrier, self._failed, self._limit, self._carried = carrier, failed, limit, carried
         self._lock = threading.Lock()  # among writers and the carrying thread; reads take none
         self._waiting, self._carrying = _Writes(), _Writes()
         self._overflows = 0  # writes not told apart since nothing at all was left to carry over
@@ -134,6 +143,7 @@ class UnderWay:
             if carrying.all:
                 # All in one call: carried scope by scope, a busy process would fall behind its own writes.
                 carrier.carry(frozenset(carrying.scopes), frozenset(carrying.keys))
+                self._carried()
             all_arrived = overflows > 0 and carrier.is_settled(None, None)
         except Exception as error:  # noqa: BLE001 - the writes stay under way, and the thread must live to try again
             self._failed(error)

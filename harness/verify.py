@@ -8,6 +8,7 @@ reads of one look would show new's old version once, and the next look new's lat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -33,10 +34,15 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row: its scope, and each canonical column as text; None is NULL."""
+    """One row: its scope, and each canonical column as text; None is NULL.
+
+    ``version`` changes with every write to the row, also with one that brings old values back; None if the store
+    does not tell.
+    """
 
     scope: str | None
     values: tuple[str | None, ...]
+    version: str | None = field(default=None, compare=False)
 
 
 class Side(Protocol):
@@ -65,8 +71,11 @@ class Queue(Protocol):
         """Those of the keys for which something is noted and not yet carried over."""
         ...
 
-    def quarantine(self) -> tuple[int, int]:
-        """How many rows are in quarantine, and how many legacy rows and entries have no counterpart."""
+    def quarantine(self) -> tuple[int, frozenset[str]]:
+        """How many rows are in quarantine, and the keys of which legacy and quarantine now say something different.
+
+        Without those for which something is noted and not yet carried over.
+        """
         ...
 
     def new_only(self) -> int:
@@ -78,7 +87,8 @@ class Queue(Protocol):
 class _Findings:
     """Rows that differ, by what became of them."""
 
-    confirmed: dict[str, RowDifference] = field(default_factory=dict)
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    examples: list[RowDifference] = field(default_factory=list)
     transient: int = 0
     unsettled: int = 0
 
@@ -105,32 +115,50 @@ def verify(
     unequal = sorted(bucket for bucket in ours.keys() | theirs.keys() if ours.get(bucket) != theirs.get(bucket))
     suspects = _suspects(legacy, new, unequal)
     findings = _Findings()
+
+    def confirm(difference: RowDifference) -> None:
+        findings.kinds[difference.kind] += 1
+        if len(findings.examples) < examples:
+            findings.examples.append(difference)
+        found(difference)
+
     until = clock() + patience
     while batch := _take(suspects, _MOST_LOOKED_AT):
-        _look(legacy, new, queue, batch, findings, until=until, clock=clock, stop=stop)
-    for difference in findings.confirmed.values():
-        found(difference)
-    kinds = [difference.kind for difference in findings.confirmed.values()]
-    quarantined, unaccounted = queue.quarantine()
+        _look(legacy, new, queue, batch, findings, confirm, until=until, clock=clock, stop=stop)
+    quarantined, unaccounted = _quarantine(queue, clock=clock, until=until, stop=stop)
     return Verification(
         at=now(),
         verdict=_verdict(findings, unaccounted),
-        compared=sum(digest.rows for digest in ours.values()) + kinds.count(Kind.EXTRA),
-        missing=kinds.count(Kind.MISSING),
-        extra=kinds.count(Kind.EXTRA),
-        different=kinds.count(Kind.DIFFERENT),
+        compared=sum(digest.rows for digest in ours.values()) + findings.kinds[Kind.EXTRA],
+        missing=findings.kinds[Kind.MISSING],
+        extra=findings.kinds[Kind.EXTRA],
+        different=findings.kinds[Kind.DIFFERENT],
         transient=findings.transient,
         unsettled=findings.unsettled,
         quarantined=quarantined,
         unaccounted=unaccounted,
         new_only=queue.new_only(),
         seconds=clock() - started,
-        examples=tuple(list(findings.confirmed.values())[:examples]),
+        examples=tuple(findings.examples),
     )
 
 
+def _quarantine(queue: Queue, *, clock: Clock, until: float, stop: Event) -> tuple[int, int]:
+    """How many rows are in quarantine, and how many are unaccounted for at two looks in a row."""
+    held, odd = queue.quarantine()
+    late = 0
+    while odd and late <= _LATE_LOOKS and not stop.is_set():
+        late += clock() >= until
+        stop.wait(_PAUSE)
+        held, odd_now = queue.quarantine()
+        if odd_now == odd:
+            break
+        odd &= odd_now
+    return held, len(odd)
+
+
 def _verdict(findings: _Findings, unaccounted: int) -> Verdict:
-    if findings.confirmed or unaccounted:
+    if findings.kinds or unaccounted:
         return Verdict.FAIL
     return Verdict.INCONCLUSIVE if findings.unsettled else Verdict.PASS
 
@@ -165,30 +193,33 @@ def _look(
     queue: Queue,
     keys: Sequence[str],
     findings: _Findings,
+    confirm: Callable[[RowDifference], None],
     *,
     until: float,
     clock: Clock,
     stop: Event,
 ) -> None:
     """Look at rows again until each is equal, confirmed, or out of patience."""
-    open_keys, before = set(keys), dict[str, tuple[Record | None, Record | None]]()
+    open_keys, before = set(keys), dict[str, object]()
     late = 0
     while open_keys:
         theirs, ours = new.records(open_keys), legacy.records(open_keys)
         scopes = {record.scope for record in (*theirs.values(), *ours.values())}
         on_the_way = queue.noted(open_keys, scopes)
         for key in sorted(open_keys):
-            pair = ours.get(key), theirs.get(key)
-            if pair[0] == pair[1]:
+            mine, other = ours.get(key), theirs.get(key)
+            # With the version: legacy's row was not written to between the looks, not even back and forth.
+            seen = mine, other, mine and mine.version
+            if mine == other:
                 findings.transient += 1
                 open_keys.discard(key)
             elif key in on_the_way:
                 before.pop(key, None)
-            elif before.get(key) == pair:
-                findings.confirmed[key] = difference(legacy.columns, key, *pair)
+            elif before.get(key) == seen:
+                confirm(difference(legacy.columns, key, mine, other))
                 open_keys.discard(key)
             else:
-                before[key] = pair
+                before[key] = seen
         late += clock() >= until  # what is not on its way gets the second look that confirms it, however late
         if stop.is_set() or late > _LATE_LOOKS:
             findings.unsettled += len(open_keys)

@@ -62,15 +62,10 @@ class Destination:
         rows: Sequence[Any] = found.execute(connection, keys=sorted(keys)).all()
         return {str(row[0]): row[1] for row in rows}
 
-    def keys_in(self, connection: Connection, scopes: Collection[str]) -> dict[str, str | None]:
-        """The records that stand in the scopes here now, by key."""
-        statement = select(self.key, self.scope).where(self.scope.in_(list(scopes)))
-        return {str(key): scope for key, scope in connection.execute(statement)}
-
-    def scopes_of_part(self, connection: Connection, part: str) -> list[str]:
-        """Every scope in which records of the other store's part stand here."""
-        statement = select(self.scope).where(self.of_part(part), self.scope.isnot(None)).distinct()
-        return [str(scope) for scope in connection.execute(statement).scalars()]
+    def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
+        """Key and scope of every record with a scope that came from the other store's part."""
+        statement = select(self.key, self.scope).where(self.of_part(part), self.scope.isnot(None))
+        return [(str(key), str(scope)) for key, scope in connection.execute(statement)]
 
 
 def set_applying(connection: Connection) -> None:

@@ -16,10 +16,8 @@ from sqlalchemy import (
     Connection,
     Engine,
     Insert,
-    Select,
     TableClause,
     Text,
-    case,
     cast,
     column,
     func,
@@ -42,6 +40,7 @@ from harness.records import Backlog
 
 SCHEMA = "crossfade"
 LOCK_ATTEMPTS = 10
+INDEX_TIMEOUT = "60s"
 LOCK_TIMEOUT = "1s"  # a waiting CREATE TRIGGER holds up every writer behind it, so it waits briefly and asks again
 _EVENTS = {
     "INSERT": "REFERENCING NEW TABLE AS arrived",
@@ -64,6 +63,7 @@ BEGIN
     {forgotten};
   ELSE
     {truncated};
+    {forgotten_all};
   END IF;
   RETURN NULL;
 END
@@ -95,18 +95,24 @@ def attach(engine: Engine, part: Part) -> bool:
 
 def is_attached(engine: Engine, part: Part) -> bool:
     """Whether the part's changes are noted, by the same function as ``attach`` would create."""
+    with engine.connect() as connection:
+        return [row.prosrc for row in _triggers(connection, part)] == [_body(part)] * len(_EVENTS)
+
+
+def _standing(connection: Connection, part: Part) -> int:
+    return len(_triggers(connection, part))
+
+
+def _triggers(connection: Connection, part: Part) -> Sequence[Any]:
+    """The part's capture triggers that fire whatever a session plays, with the text of their function."""
     statement = text(
         "SELECT p.prosrc FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
         " JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relname = :table AND n.nspname = coalesce(:schema, current_schema())"
-        " AND t.tgname = ANY(:names) AND t.tgenabled <> 'D'"
+        " AND t.tgname = ANY(:names) AND t.tgenabled = 'A'"
     )
     names = [_trigger(event) for event in _EVENTS]
-    with engine.connect() as connection:
-        found = connection.execute(
-            statement, {"table": part.table.name, "schema": part.table.schema, "names": names}
-        ).scalars()
-        return list(found) == [_body(part)] * len(_EVENTS)
+    return connection.execute(statement, {"table": part.table.name, "schema": part.table.schema, "names": names}).all()
 
 
 def index_identity(engine: Engine, part: Part) -> None:
@@ -126,18 +132,20 @@ def index_identity(engine: Engine, part: Part) -> None:
         if connection.execute(invalid, {"schema": part.table.schema, "name": index.name}).scalar():
             connection.exec_driver_sql(drop.as_string(None))
         index.dialect_options["postgresql"]["concurrently"] = True
-        connection.execute(statement)
+        # It waits for every transaction that is older than it, holding up nobody; but not for ever.
+        connection.execute(select(func.set_config("lock_timeout", INDEX_TIMEOUT, False)))
+        try:
+            connection.execute(statement)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
+                raise
+            raise Refused(
+                f"legacy: the index on {_place(part)} waited longer than {INDEX_TIMEOUT} for older transactions; end "
+                "them (pg_stat_activity) and run the command again, or do without it (--no-id-index)"
+            ) from error
+        finally:
+            connection.execute(select(func.set_config("lock_timeout", "0", False)))
     part.table.indexes.discard(index)
-
-
-def captured_tables(engine: Engine) -> frozenset[tuple[str, str]]:
-    """Schema and name of every table whose changes are noted."""
-    statement = text(
-        "SELECT DISTINCT n.nspname, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.tgname = :name AND t.tgenabled <> 'D'"
-    )
-    with engine.connect() as connection:
-        return frozenset((row[0], row[1]) for row in connection.execute(statement, {"name": _trigger("INSERT")}))
 
 
 def backlog(engine: Engine) -> Backlog:
@@ -164,7 +172,10 @@ def _create(connection: Connection, part: Part) -> None:
             " SET search_path = pg_catalog, pg_temp AS {}"
         ).format(function, sql.Literal(_body(part)))
     ]
+    standing = _standing(connection, part) == len(_EVENTS)
     for event, tables in _EVENTS.items():
+        if standing:
+            break  # the triggers call the function that has just been replaced; the table need not be locked
         trigger = sql.Identifier(_trigger(event))
         statements.append(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger, place))
         statements.append(
@@ -172,6 +183,8 @@ def _create(connection: Connection, part: Part) -> None:
                 trigger, sql.SQL(event), place, sql.SQL(tables), function
             )
         )
+        # Also for sessions that play a replica: their writes must be carried over like any other.
+        statements.append(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(place, trigger))
     driver = connection.connection.driver_connection
     assert driver is not None  # noqa: S101 - a live connection has one; for the type checker
     for statement in statements:
@@ -180,7 +193,7 @@ def _create(connection: Connection, part: Part) -> None:
 
 def _body(part: Part) -> str:
     arrived, departed = _rows(part, "arrived"), _rows(part, "departed")
-    both = union(_noted(part, arrived), _noted(part, departed)).subquery()
+    both = union(_noted(part, arrived), _noted(part, departed)).subquery("both_")
     named: list[Any] = [literal(part.name, Text), *(cast(null(), Text) for _ in range(3))]
     whole = select(*named)
     return _BODY.format(
@@ -189,25 +202,26 @@ def _body(part: Part) -> str:
         deleted=literal_sql(_insert(_noted(part, departed))),
         forgotten=literal_sql(part.forget(departed)) if part.forget else "NULL",
         truncated=literal_sql(_insert(whole)),
+        forgotten_all="NULL" if part.forget_all is None else literal_sql(part.forget_all),
     )
 
 
-def _noted(part: Part, rows: TableClause) -> Select[Any]:
+def _noted(part: Part, rows: TableClause) -> Any:
     noted = part.noted(rows).subquery("noted")
     scope, key, local = noted.c.scope, noted.c.key, noted.c.local
     named = literal(part.name, Text).label("part")
     if not part.whole_scopes:
         return select(named, scope, key, local)
-    # Of a row without a scope only the key can be noted; of the others the scope is enough.
-    alone = scope.is_(None)
-    return select(named, scope, case((alone, key)).label("key"), case((alone, local)).label("local")).distinct()
+    # Each row under its key, so that one that goes is known to have gone, and each scope once as a whole.
+    scopes = select(named, scope, cast(null(), Text).label("key"), cast(null(), Text).label("local"))
+    return union(select(named, scope, key, local), scopes.where(scope.isnot(None)))
 
 
 def _rows(part: Part, name: str) -> TableClause:
-    return table(name, *(column(c.name, c.type) for c in part.table.c))
+    return table(name, *(column(c.name, c.type) for c in part.table.c if not c.system))
 
 
-def _insert(rows: Select[Any]) -> Insert:
+def _insert(rows: Any) -> Insert:
     return insert(dirty).from_select(["part", "scope", "key", "local"], rows, include_defaults=False)
 
 

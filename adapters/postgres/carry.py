@@ -28,6 +28,8 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    any_,
+    cast,
     literal,
     or_,
     select,
@@ -42,15 +44,17 @@ from adapters.postgres.ledger.rejections import accept, reject
 from adapters.postgres.notes import Note, Notes
 from adapters.postgres.part import REASON, Part, texts
 from adapters.postgres.prepared import Prepared, PreparedByShape
-from adapters.postgres.schema import dirty
+from adapters.postgres.schema import dirty, quarantine
 from harness.catchup import Carried
 from harness.config import CatchupSettings
-from harness.errors import CrossfadeError, RepositoryError, StoreTimeout
+from harness.errors import CrossfadeError, RepositoryError, StoreContended, StoreTimeout
 from harness.failpoints import passing
 from harness.ports import Clock
 from harness.routing import Store
 
-_LOCK_CLASS = 0x43F0  # advisory locks of scopes: this number, and a hash of the scope
+_LOCK_CLASS = 0x43F0  # advisory locks of scopes: this number, and a bucket of the scope's hash
+_LOCK_BUCKETS = 1024  # a power of two; a server's lock table has room for some 6,400 locks, shared with everybody
+_WHOLE_SCOPE = 50_000  # notes of one scope that are tried together, at most
 _LOOKS = 4
 _PAUSE = 0.005
 
@@ -76,6 +80,7 @@ class StateCarrier:
         self._settings, self._clock = settings, clock
         self._prepared = PreparedByShape()
         self._pause = Event()  # never set; a pause that a signal can interrupt
+        self._gone: set[str] = set()  # parts that notes name and legacy no longer has
         self._left_alone: dict[str | None, float] = {}  # rejected scopes, and until when
 
     # The queue as commands see it
@@ -84,11 +89,14 @@ class StateCarrier:
         """Carry over one batch of notes; scopes that were rejected lately are left alone for a while."""
         now = self._clock()
         self._left_alone = {scope: until for scope, until in self._left_alone.items() if until > now}
-        alone = [scope for scope in self._left_alone if scope is not None]
-        condition = or_(dirty.c.scope.is_(None), dirty.c.scope.notin_(alone)) if alone else None
-        if None in self._left_alone:
-            condition = and_(dirty.c.scope.isnot(None), dirty.c.scope.notin_(alone))
-        return self._carry_notes(self._notes.oldest(self._settings.batch_notes, condition))
+        return self._carry_notes(self._notes.oldest(self._settings.batch_notes, self._not_alone(self._left_alone)))
+
+    def _not_alone(self, alone: Collection[str | None]) -> Any:
+        """The condition of not being noted for one of the scopes, nor for a part that is gone."""
+        named = [scope for scope in alone if scope is not None]
+        others = dirty.c.scope.notin_(named)
+        kept = others if None in alone else or_(dirty.c.scope.is_(None), others)
+        return and_(kept, dirty.c.part.notin_(list(self._gone)))
 
     def notes_left(self) -> int:
         return self._notes.left()
@@ -101,18 +109,20 @@ class StateCarrier:
         Raises StoreUnavailable, StoreTimeout after ``timeout`` seconds, or the refusal of a scope that new does not
         accept.
         """
-        until = self._clock() + timeout
+        until, refused = self._clock() + timeout, set[str | None]()
         wanted = self._notes.noted_now(scopes, keys)
-        while notes := self._notes.oldest(self._settings.batch_notes, wanted):
+        while notes := self._notes.oldest(self._settings.batch_notes, and_(wanted, self._not_alone(refused))):
             done = self._carry_notes(notes)
             if done.rejected:
-                raise CrossfadeError(f"new refused {done.rejected} of the scopes; see crossfade status for the reasons")
+                refused |= self._left_alone.keys()  # they must not hold up the others
             if self._clock() > until:
                 raise StoreTimeout(
                     f"carrying over {len(notes)} notes took longer than {timeout:.0f} s; it goes on later"
                 )
             if not done.notes:
                 self._pause.wait(_PAUSE)  # another worker has them in hand, for milliseconds
+        if refused:
+            raise CrossfadeError(f"new refused {len(refused)} scopes; see crossfade status for the reasons")
 
     def is_settled(self, scope: str | None, key: Hashable | None) -> bool:
         """Whether nothing is noted for the scope, or, without one, the key, or, without both, anything."""
@@ -128,20 +138,34 @@ class StateCarrier:
             return self._expand(whole_parts)
         try:
             return self._carry_together(notes)
+        except StoreContended:
+            return Carried(busy=len(notes))  # a deadlock with some other writer: the next round tries again
         except RepositoryError as error:
             scopes = {note.scope for note in notes}
             if len(scopes) == 1:
-                return self._rejected(scopes.pop(), error)
+                return self._retried_whole(scopes.pop(), notes, error)
             # One scope's refusal must not hold up the others: each for itself.
             done = Carried()
             for scope in scopes:
                 done += self._carry_notes([note for note in notes if note.scope == scope])
             return done
 
+    def _retried_whole(self, scope: str | None, notes: Sequence[Note], error: RepositoryError) -> Carried:
+        """A batch may end between two notes of one act (disable one, enable the other): try all of the scope's."""
+        same = dirty.c.scope.is_(None) if scope is None else dirty.c.scope == scope
+        whole = self._of_known_parts(self._notes.oldest(_WHOLE_SCOPE, same))
+        if len(whole) > len(notes) and not any(note.of_whole_part for note in whole):
+            try:
+                return self._carry_together(whole)
+            except RepositoryError as later:
+                error = later
+        return self._rejected(scope, error)
+
     def _of_known_parts(self, notes: Sequence[Note]) -> Sequence[Note]:
         """The notes without those of a part that is not, or no longer, one of legacy's."""
-        if any(note.part not in self._parts for note in notes):
+        if unknown := {note.part for note in notes} - self._parts.keys():
             self._parts = {part.name: part for part in self._find_parts()}
+            self._gone |= unknown - self._parts.keys()
         return [note for note in notes if note.part in self._parts]
 
     def _carry_together(self, notes: Sequence[Note]) -> Carried:
@@ -173,13 +197,11 @@ class StateCarrier:
         """
         for _ in range(_LOOKS):
             rows = self._read(notes)
-            there = self._destination.scopes_of(shadow, _keys(notes, rows))
-            wholes = {note.scope for note in notes if note.key is None and note.scope is not None}
-            if wholes:
-                there |= self._destination.keys_in(shadow, wholes)
+            keys = _keys(notes, rows)
+            there = self._destination.scopes_of(shadow, keys)
             scopes = {row.scope_ for row in rows} | set(there.values())
             if scopes <= locked:
-                return notes, _keys(notes, rows) | set(there), rows
+                return notes, keys, rows
             locked |= _lock(shadow, scopes - locked)
             if scopes <= locked:
                 continue
@@ -203,7 +225,19 @@ class StateCarrier:
                     condition = self._parts[name].where_scope(scope)
                     if condition is not None:
                         rows.extend(authority.execute(_named(self._parts[name], condition)))
-        return rows
+            # A record whose row is gone may live on in another one (deleted here, saved anew there).
+            found = {str(row.key_) for row in rows}
+            if gone := sorted({note.key for note in notes if note.key is not None} - found):
+                for part in self._parts.values():
+                    rows.extend(self._by_key(part).execute(authority, keys=gone))
+        return list({(row.part_, row.local): row for row in rows}.values())
+
+    def _by_key(self, part: Part) -> Prepared:
+        def build() -> Select[Any]:
+            rows = _named(part, part.where_key(texts("keys"))).subquery()
+            return select(rows).where(cast(rows.c.key_, Text) == any_(texts("keys")))
+
+        return self._prepared.get(("key", part.name), build)
 
     def _by_local(self, part: Part) -> Prepared:
         return self._prepared.get(part.name, lambda: _named(part, part.where_local(texts("local"))))
@@ -227,15 +261,21 @@ class StateCarrier:
         return len(unfit)
 
     def _expand(self, notes: Sequence[Note]) -> Carried:
-        """Replace notes of whole parts (TRUNCATE) by notes of every scope that new has of them."""
-        with speaking_for(Store.NEW), self._new.connect() as shadow:
-            found = [
-                {"part": name, "scope": scope, "key": None, "local": None}
-                for name in {note.part for note in notes}
-                for scope in self._destination.scopes_of_part(shadow, name)
-            ]
-            found += _quarantined_alone(shadow, {note.part for note in notes})
-        self._notes.settle(notes, found)
+        """Replace notes of whole parts (TRUNCATE) by a note of every record that new has, or holds, of them.
+
+        Batches and chunks are kept out meanwhile: one that had read legacy before the TRUNCATE would otherwise bring
+        back, after this has looked, what is gone.
+        """
+        names = {note.part for note in notes}
+        with speaking_for(Store.NEW), self._new.begin() as shadow:
+            shadow.execute(text("LOCK TABLE crossfade.standing IN SHARE ROW EXCLUSIVE MODE"))
+            found = _quarantined_of(shadow, names)
+            for name in names:
+                part = self._parts[name]
+                for key, scope in self._destination.keys_of_part(shadow, name):
+                    if part.where_scope(scope) is not None:  # the others are new-only, and none of legacy's
+                        found.append({"part": name, "scope": scope, "key": key, "local": None})
+            self._notes.settle(notes, found)
         return Carried(notes=len(notes))
 
     def _rejected(self, scope: str | None, error: RepositoryError) -> Carried:
@@ -262,9 +302,11 @@ def _lock(connection: Connection, scopes: Collection[str | None]) -> set[str | N
     names = sorted(scope or "" for scope in scopes)
     statement = text(
         "SELECT scope FROM unnest(cast(:scopes AS text[])) AS scope"
-        " WHERE pg_try_advisory_xact_lock(:class, hashtext(scope))"
+        " WHERE pg_try_advisory_xact_lock(:class, hashtext(scope) & :buckets)"
     )
-    found = connection.execute(statement, {"scopes": names, "class": _LOCK_CLASS}).scalars()
+    found = connection.execute(
+        statement, {"scopes": names, "class": _LOCK_CLASS, "buckets": _LOCK_BUCKETS - 1}
+    ).scalars()
     return {scope or None for scope in found}
 
 
@@ -282,10 +324,8 @@ def _stand_beside_backfill(connection: Connection) -> bool:
     return True
 
 
-def _quarantined_alone(connection: Connection, parts: Collection[str]) -> list[dict[str, str | None]]:
-    """Notes for the parts' quarantined records that have no scope."""
-    statement = text(
-        "SELECT part, key, local FROM crossfade.quarantine WHERE scope IS NULL AND part = ANY(cast(:parts AS text[]))"
-    )
-    rows = connection.execute(statement, {"parts": sorted(parts)})
-    return [{"part": row.part, "scope": None, "key": row.key, "local": row.local} for row in rows]
+def _quarantined_of(connection: Connection, parts: Collection[str]) -> list[dict[str, str | None]]:
+    """A note for each of the parts' quarantined records."""
+    chosen = select(quarantine.c.part, quarantine.c.scope, quarantine.c.key, quarantine.c.local)
+    rows = connection.execute(chosen.where(quarantine.c.part.in_(sorted(parts))))
+    return [dict(row._mapping) for row in rows]

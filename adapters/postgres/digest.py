@@ -16,6 +16,7 @@ from sqlalchemy import (
     Engine,
     Text,
     and_,
+    any_,
     cast,
     collate,
     func,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BIT
 
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.part import REASON, Part, these
+from adapters.postgres.part import REASON, VERSION, Part, these
 from adapters.postgres.schema import dirty, quarantine
 from harness.routing import Store
 from harness.verify import Digest, Record
@@ -77,18 +78,20 @@ class TableSide:
                 rows = part.by_keys(these(keys)).subquery()
                 texts = [cast(rows.c[name], Text) for name in self.columns]
                 key, scope = cast(rows.c[part.key], Text), rows.c[part.scope]
-                statement = select(key, scope, *texts).where(rows.c[REASON].is_(None))
-                found |= {row[0]: Record(row[1], tuple(row[2:])) for row in connection.execute(statement)}
+                chosen: list[ColumnElement[Any]] = [key, scope, rows.c[VERSION], *texts]
+                answer: Sequence[Any] = connection.execute(select(*chosen).where(rows.c[REASON].is_(None))).all()
+                found |= {row[0]: Record(row[1], tuple(row[3:]), row[2]) for row in answer}
         return found
 
-    def unfit(self) -> frozenset[str]:
-        """Keys of the rows that cannot be represented on the other side."""
+    def unfit(self) -> frozenset[tuple[str, str | None, str]]:
+        """Key, scope and reason of the rows that cannot be represented on the other side."""
         selects = []
         for part in self._parts:
             rows = part.canonical.subquery()
-            selects.append(select(cast(rows.c[part.key], Text)).where(rows.c[REASON].isnot(None)))
+            chosen = select(cast(rows.c[part.key], Text), cast(rows.c[part.scope], Text), rows.c[REASON])
+            selects.append(chosen.where(rows.c[REASON].isnot(None)))
         with speaking_for(self._store), self._engine.connect() as connection:
-            return frozenset(connection.execute(union_all(*selects)).scalars())
+            return frozenset((row[0], row[1], row[2]) for row in connection.execute(union_all(*selects)))
 
     def _digested(self) -> Any:
         selects = []
@@ -116,16 +119,23 @@ class LegacyQueue:
         with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
             if connection.execute(select(dirty.c.seq).where(whole).limit(1)).first() is not None:
                 return frozenset(keys)
-            statement = select(dirty.c.key).where(dirty.c.key.in_(sorted(keys)))
+            statement = select(dirty.c.key).where(dirty.c.key == any_(these(keys)))
             return frozenset(connection.execute(statement).scalars())
 
-    def quarantine(self) -> tuple[int, int]:
-        """Quarantined rows, and those that only legacy or only the ledger knows of, but for what is on its way."""
+    def quarantine(self) -> tuple[int, frozenset[str]]:
         unfit = self._side.unfit()
+        chosen = select(quarantine.c.key, quarantine.c.scope, quarantine.c.reason)
         with speaking_for(Store.NEW), self._new.connect() as connection:
-            held = frozenset(connection.execute(select(quarantine.c.key)).scalars())
-        odd = unfit ^ held
-        return len(held), len(odd - self.noted(odd, ())) if odd else 0
+            held = frozenset((row[0], row[1], row[2]) for row in connection.execute(chosen))
+        odd = frozenset(key for key, _, _ in unfit ^ held)
+        return len(held), odd - self.noted(odd, ()) if odd else odd
+
+    def places(self, keys: Collection[str]) -> dict[str, tuple[str, str]]:
+        """Part and local key of those of the keys that are in quarantine."""
+        chosen = select(quarantine.c.key, quarantine.c.part, quarantine.c.local)
+        with speaking_for(Store.NEW), self._new.connect() as connection:
+            rows = connection.execute(chosen.where(quarantine.c.key == any_(these(keys))))
+            return {row[0]: (row[1], row[2]) for row in rows}
 
     def new_only(self) -> int:
         with speaking_for(Store.NEW), self._new.connect() as connection:

@@ -20,6 +20,7 @@ from harness.errors import (
     Conflict,
     CrossfadeError,
     InvalidRecord,
+    StoreContended,
     StoreTimeout,
     StoreUnavailable,
 )
@@ -89,6 +90,10 @@ def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
         return CannotHold(f"{store}: the record refers to what is not there{f' (rule{rule})' if rule else ''}")
     if state.startswith("22"):  # here the server's own line quotes the value
         return InvalidRecord(f"{store}: a value does not fit its column (SQLSTATE {state}); change it")
+    if state[:2] in {"P0", "54"}:  # a trigger's own error, whose words may quote the row, or a limit of an index
+        return InvalidRecord(
+            f"{store}: a trigger or an index refuses this record (SQLSTATE {state}); see its server's log"
+        )
     if state in {"57014", "55P03"}:
         return StoreTimeout(f"{store}: gave up after the time limit; try again, or raise pool.statement_seconds")
     if state in _ABSENT:
@@ -99,10 +104,10 @@ def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
     if state == "42501":
         return StoreUnavailable(f"{store}: a right is missing ({said}); grant it to the user in {SETTING[store]}")
     if state in {"40001", "40P01"}:
-        return StoreUnavailable(f"{store}: the transaction gave way to another one ({said}); try again")
+        return StoreContended(f"{store}: the transaction gave way to another one ({said}); try again")
     if state[:2] in {"08", "28", "3D", "53", "57"} or state == "25P03" or isinstance(error, psycopg.OperationalError):
         return _unreachable(store, error, said)
-    return CrossfadeError(f"{store}: unexpected SQLSTATE {state} ({said}); please report it")
+    return CrossfadeError(f"{store}: unexpected SQLSTATE {state}; see its server's log, and please report it")
 
 
 def _by_class(store: Store, error: psycopg.Error) -> CrossfadeError:

@@ -23,12 +23,14 @@ from sqlalchemy import (
     case,
     cast,
     literal,
+    null,
     select,
 )
 
 from adapters.postgres.prepared import parameter
 
 REASON = "reason"
+VERSION = "row_version"
 
 
 def texts(name: str) -> ColumnElement[Any]:
@@ -55,8 +57,9 @@ class Part:
     few others may fulfil it too, so the canonical key is asked for again (``by_keys``).
     ``where_scope``: the rows of a scope, or None if this part cannot hold the scope.
     ``noted``: for rows of the table's shape, what capture writes down: columns scope, key, local, all text.
-    ``forget``: what else must go when such rows are deleted, if anything.
+    ``forget``: what else must go when such rows are deleted, if anything; ``forget_all``: when all are.
     ``identity``: an expression worth an index, because the canonical key is computed and not stored.
+    ``version``: an expression of text that changes with every write to the row, if there is one.
     ``whole_scopes``: one row's change may change what is carried of its siblings, so scopes are noted as a whole.
     """
 
@@ -72,7 +75,9 @@ class Part:
     where_scope: Callable[[str], ColumnElement[bool] | None]
     noted: Callable[[FromClause], Select[Any]]
     forget: Callable[[FromClause], Delete] | None = None
+    forget_all: Delete | None = None
     identity: ColumnElement[Any] | None = None
+    version: ColumnElement[str] | None = None
     whole_scopes: bool = False
 
     @property
@@ -90,8 +95,9 @@ class Part:
         return select(*columns)
 
     def by_keys(self, keys: ColumnElement[Any]) -> Select[Any]:
-        """The canonical rows with one of these keys, an array of text."""
-        rows = self.canonical.where(self.where_key(keys)).subquery("rows")
+        """The canonical rows with one of these keys, an array of text, each with its version."""
+        version = cast(null(), Text) if self.version is None else self.version
+        rows = self.canonical.where(self.where_key(keys)).add_columns(version.label(VERSION)).subquery("rows")
         return select(rows).where(cast(rows.c[self.key], Text) == any_(keys))
 
     def carried_where(self, condition: ColumnElement[bool]) -> Select[Any]:

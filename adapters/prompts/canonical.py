@@ -91,9 +91,16 @@ REASONS = {
     Reason.ENABLED_CONFLICT: 'another enabled prompt of the project stands before it (scope_policy = "project")',
 }
 
-_SCOPE = re.compile(r"(?P<organization>[^/]+)/project-(?P<project>\d{1,10})(?:/(?P<slug>[a-z0-9-]+))?\Z")
-_UNKNOWN_SLUG = re.compile(r"type-(?P<number>0|-?[1-9]\d{0,9})\Z")
-_INT4 = range(-(2**31), 2**31)
+# A PostgreSQL integer as it is printed, no more and no less; fit for PostgreSQL's regular expressions and Python's.
+_UP_TO_INT4 = (
+    "[1-9][0-9]{0,8}|1[0-9]{9}|20[0-9]{8}|21[0-3][0-9]{7}|214[0-6][0-9]{6}|2147[0-3][0-9]{5}|21474[0-7][0-9]{4}"
+    "|214748[0-2][0-9]{3}|2147483[0-5][0-9]{2}|21474836[0-3][0-9]|214748364[0-7]"
+)
+INTEGER = f"(?:0|-?(?:{_UP_TO_INT4})|-2147483648)"
+UNKNOWN_TYPE = f"type-(?!(?:{'|'.join(str(known.number) for known in LEGACY_TYPES)})$){INTEGER}"
+
+_SCOPE = re.compile(rf"(?P<organization>[^/]+)/project-(?P<project>{INTEGER})(?:/(?P<slug>[a-z0-9-]+))?\Z")
+_UNKNOWN_SLUG = re.compile(rf"{UNKNOWN_TYPE}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +117,13 @@ def parse_scope(scope: str | None, *, with_type: bool) -> LegacyScope | None:
     found = _SCOPE.match(scope or "")
     if found is None or (found["slug"] is not None) != with_type:
         return None
-    project = int(found["project"])
     number = _type_number(found["slug"]) if with_type else None
-    if project not in _INT4 or (with_type and number is None):
+    if with_type and number is None:
         return None
-    canonical = found["project"] == str(project)  # "project-007" is nobody's scope
-    return LegacyScope(found["organization"], project, number) if canonical else None
+    return LegacyScope(found["organization"], int(found["project"]), number)
 
 
 def _type_number(slug: str) -> int | None:
     if slug in BY_SLUG:
         return BY_SLUG[slug].number
-    found = _UNKNOWN_SLUG.match(slug)
-    if found is None:
-        return None
-    number = int(found["number"])
-    return number if number in _INT4 and number not in BY_NUMBER else None
+    return int(slug.removeprefix("type-")) if _UNKNOWN_SLUG.match(slug) else None

@@ -42,7 +42,7 @@ class PromptRepository(Protocol):
         """Add the prompt under its own id and stamps, and return it as stored."""
         ...
 
-    @write(scope=lambda prompt: prompt.project_id, key=lambda prompt: prompt.id)
+    @write(scope=lambda prompt: prompt.project_id, key=lambda prompt: prompt.id, moves=True)
     def update(self, prompt: Prompt) -> Prompt:
         """Replace all but id and created_at; the store stamps updated_at. Returns it as stored."""
         ...

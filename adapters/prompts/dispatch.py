@@ -73,6 +73,7 @@ sidecar = Table(
     Column("description", Text),
     Column("type", String(50)),
     Column("version", Integer),
+    Column("xmin", Text, system=True),
     CheckConstraint("char_length(name) BETWEEN 1 AND 255", name="sidecar_name_length"),
     CheckConstraint("version > 0", name="sidecar_version_positive"),
 )
@@ -106,6 +107,7 @@ def tenant_tables(slug: str, metadata: MetaData | None = None) -> tuple[Table, T
         Column("created_at", DateTime),
         Column("updated_at", DateTime),
         Column("project_id", Integer, ForeignKey(project.c.id, ondelete="CASCADE")),
+        Column("xmin", Text, system=True),  # the transaction that wrote the row
         UniqueConstraint(
             "genai_type",
             "project_id",
@@ -250,6 +252,11 @@ def _unfit(stamp: ColumnElement[Any]) -> ColumnElement[bool]:
     return or_(stamp < first, stamp >= after)
 
 
+def _version(prompt: Table, *, with_sidecar: bool) -> ColumnElement[str]:
+    own = cast(prompt.c.xmin, Text)
+    return own + "/" + func.coalesce(cast(sidecar.c.xmin, Text), "") if with_sidecar else own
+
+
 def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = True) -> Part:
     """One tenant's prompt table, ready to be carried."""
     _, prompt = tenant_tables(organization)
@@ -298,6 +305,8 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         where_scope=where_scope,
         noted=noted,
         forget=forget,
+        forget_all=delete(sidecar).where(sidecar.c.organization == _word(organization)),
+        version=_version(prompt, with_sidecar=with_sidecar),
         identity=derived_id(organization, prompt.c.id),
         whole_scopes=not reading.by_type,
     )

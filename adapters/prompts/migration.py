@@ -18,9 +18,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, select
 
 from adapters.postgres.apply import Destination
 from adapters.postgres.bulk import ChunkCopier
-from adapters.postgres.capture import captured_tables
+from adapters.postgres.capture import is_attached
 from adapters.postgres.carry import StateCarrier
 from adapters.postgres.digest import LegacyQueue, TableSide
+from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
@@ -147,8 +148,8 @@ class Stores:
 
     def uncaptured_tenants(self) -> list[str]:
         """Tenants that appeared since ``prepare``: nothing of theirs is noted yet, so every gate is blocked."""
-        captured = captured_tables(self.legacy)
-        return [p.name for p in self.mapping.parts if (str(p.table.schema), p.table.name) not in captured]
+        with speaking_for(Store.LEGACY):
+            return [part.name for part in self.mapping.parts if not is_attached(self.legacy, part)]
 
     @property
     def phase(self) -> Phase:

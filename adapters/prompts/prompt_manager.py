@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from adapters.postgres.part import REASON, Part
-from adapters.prompts.canonical import COLUMNS, LEGACY_TYPES, TEXT_LIMIT
+from adapters.prompts.canonical import COLUMNS, INTEGER, LEGACY_TYPES, TEXT_LIMIT, UNKNOWN_TYPE
 from adapters.prompts.prompt import PromptType
 
 metadata = MetaData()
@@ -85,8 +85,8 @@ def migrating(organizations: Sequence[str], *, with_type: bool) -> ColumnElement
     The others are new-only: born in the new system, unknown to legacy, never carried and never "extra".
     """
     tenants = "|".join(re.escape(name) for name in organizations)
-    slugs = "|".join([*(known.slug for known in LEGACY_TYPES), "type-(0|-?[1-9][0-9]{0,9})"])
-    pattern = f"^({tenants})/project-(0|[1-9][0-9]{{0,9}})" + (f"/({slugs})$" if with_type else "$")
+    slugs = "|".join([*(known.slug for known in LEGACY_TYPES), UNKNOWN_TYPE])
+    pattern = f"^(?:{tenants})/project-{INTEGER}" + (f"/(?:{slugs})$" if with_type else "$")
     return func.coalesce(prompts.c.project_id.regexp_match(pattern), False)
 
 

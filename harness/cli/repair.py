@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -19,13 +20,14 @@ from harness.cli.app import App, actor, command, confirmed, facts, reason_option
 from harness.cli.verify import verify_stores
 from harness.errors import MismatchFound
 from harness.phases import Phase
-from harness.records import Kind, RowDifference, Verdict
+from harness.records import FieldDifference, Kind, RowDifference, Verdict
 from harness.routing import Store
 
 _ACTS = {
     Kind.MISSING: "add to new what legacy has",
     Kind.DIFFERENT: "overwrite in new with what legacy has",
     Kind.EXTRA: "delete from new what legacy has not",
+    Kind.MISPLACED: "put into quarantine, or take out of it, as legacy has it now",
 }
 
 
@@ -55,7 +57,14 @@ def plan_repair(app: App, stores: Stores) -> list[RowDifference]:
     """What a verification finds differing now."""
     stores.require(Phase.BACKFILLED)
     plan: list[RowDifference] = []
-    verify_stores(app, stores, found=plan.append)
+
+    def keep(difference: RowDifference) -> None:
+        named = tuple(FieldDifference(each.field, None, None) for each in difference.fields)
+        plan.append(replace(difference, fields=named))  # any number of rows may differ; their texts are not kept
+
+    found = verify_stores(app, stores, found=keep)
+    if found.unaccounted:
+        plan += [RowDifference(key, None, Kind.MISPLACED) for key in sorted(stores.queue.quarantine()[1])]
     return plan
 
 
@@ -65,7 +74,7 @@ def carry_out(app: App, stores: Stores, plan: list[RowDifference], reason: str) 
         AuditBook(stores.new).add(actor(), "repair", reason, {"rows": _by_kind(plan)})
         keys = [each.key for each in plan]
         with speaking_for(Store.LEGACY), stores.legacy.begin() as authority:
-            places = stores.places(authority, keys)
+            places = stores.queue.places(keys) | stores.places(authority, keys)
             note(authority, [_note(each, places) for each in plan])
         drain(
             stores.carrier,
@@ -75,7 +84,8 @@ def carry_out(app: App, stores: Stores, plan: list[RowDifference], reason: str) 
             pause=app.settings.catchup.poll_seconds,
         )
         after = verify_stores(app, stores)
-    return {"changed": True, "verdict": after.verdict.value, "left": after.missing + after.extra + after.different}
+    left = after.missing + after.extra + after.different + after.unaccounted
+    return {"changed": True, "verdict": after.verdict.value, "left": left}
 
 
 def _note(difference: RowDifference, places: dict[str, tuple[str, str]]) -> dict[str, str | None]:

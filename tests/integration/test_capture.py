@@ -112,7 +112,7 @@ def test_attaching_again_changes_nothing(prepared_migration: Migration) -> None:
 
 
 def test_policy_project_notes_whole_scopes(databases: Databases) -> None:
-    """Where one row decides over its siblings' fate, the scope is noted as a whole, once a statement."""
+    """Where one row decides over its siblings' fate, the scope is noted as a whole, once, beside each row's own key."""
     with migration_between(databases, migration=MigrationSettings(scope_policy="project")) as migration:
         with migration.stores.legacy.begin() as connection:
             create_tenants(connection)
@@ -123,8 +123,13 @@ def test_policy_project_notes_whole_scopes(databases: Databases) -> None:
         forget(migration)
         migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'all at once'")
         notes = migration.notes()
-    assert len(notes) == 2
-    assert set(notes) == {("acme", "acme/project-2", None), ("acme", None, str(legacy_id("acme", lonely)))}
+    assert len(notes) == 4
+    assert set(notes) == {
+        ("acme", "acme/project-2", None),
+        ("acme", "acme/project-2", str(legacy_id("acme", 1))),
+        ("acme", "acme/project-2", str(legacy_id("acme", 2))),
+        ("acme", None, str(legacy_id("acme", lonely))),
+    }
 
 
 @pytest.mark.parametrize("slug", ["o'brien", "percent%s", 'quo"te', "x" * 60])

@@ -149,7 +149,7 @@ def in_sql(engine: Engine, organization: str, batch: Batch, reading: Reading) ->
 
 def _insert(connection: Connection, organization: str, batch: Batch) -> None:
     _, prompt = tenant_tables("any")
-    names = [column.name for column in prompt.columns]
+    names = [column.name for column in prompt.columns if not column.system]
     connection.execute(insert(prompt), [{name: getattr(row, name) for name in names} for row, _ in batch])
     entries = [
         {name: getattr(side, name) for name in SidecarRow.__slots__}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from hashlib import md5
 from typing import Any
 
 from sqlalchemy import Engine, delete, insert, select
@@ -21,6 +22,8 @@ from harness.records import (
     Verification,
 )
 from harness.routing import Store
+
+_KEPT = 64  # characters of a value kept with a verification
 
 
 class EvidenceBook:
@@ -93,8 +96,19 @@ def _dump(difference: FieldDifference) -> dict[str, str | None]:
     return {name: None if value is None else _storable(value) for name, value in asdict(difference).items()}
 
 
+def _brief(difference: FieldDifference) -> FieldDifference:
+    """The difference with texts cut to what tells that they differ: the ledger keeps no prompts."""
+    return replace(difference, legacy=_cut(difference.legacy), new=_cut(difference.new))
+
+
+def _cut(value: str | None) -> str | None:
+    if value is None or len(value) <= _KEPT:
+        return value
+    return f"{value[:_KEPT]}… ({len(value)} characters, md5 {md5(value.encode(), usedforsecurity=False).hexdigest()})"
+
+
 def _example(example: RowDifference) -> dict[str, Any]:
-    fields = [_dump(difference) for difference in example.fields]
+    fields = [_dump(_brief(difference)) for difference in example.fields]
     return {"key": example.key, "scope": example.scope, "kind": example.kind.value, "fields": fields}
 
 
