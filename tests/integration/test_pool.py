@@ -23,6 +23,7 @@ from harness.errors import (
     Conflict,
     CrossfadeError,
     InvalidRecord,
+    StoreContended,
     StoreTimeout,
     StoreUnavailable,
 )
@@ -313,7 +314,7 @@ def tables(new_engine: Engine) -> Engine:
         ("SELECT no_such_column FROM t", StoreUnavailable, "no_such_column"),
         ("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)", StoreTimeout, "time limit"),
         ("DO $$ BEGIN RAISE EXCEPTION 'hands off' USING ERRCODE = '42501'; END $$", StoreUnavailable, "right"),
-        ("DO $$ BEGIN RAISE EXCEPTION 'dead' USING ERRCODE = '40P01'; END $$", StoreUnavailable, "try again"),
+        ("DO $$ BEGIN RAISE EXCEPTION 'dead' USING ERRCODE = '40P01'; END $$", StoreContended, "try again"),
         ("DO $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '53100'; END $$", StoreUnavailable, "full"),
     ],
 )
