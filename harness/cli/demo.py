@@ -31,7 +31,7 @@ from harness.cli.ramp import ramp_reads
 from harness.cli.repair import carry_out, plan_repair, show_plan
 from harness.cli.report import gather
 from harness.cli.report import show as show_report
-from harness.cli.run import Plan, run_parallel
+from harness.cli.run import Plan, keep_totals, run_parallel
 from harness.cli.verify import sentence, verify_stores
 from harness.config import LegacySettings, NewSettings
 from harness.errors import CrossfadeError
@@ -199,6 +199,7 @@ class _Demo:
         def run() -> None:
             try:
                 totals.update(run_parallel(app, self._stores, plan))
+                keep_totals(self._stores, totals)
             except CrossfadeError as error:
                 errors.append(error)
 

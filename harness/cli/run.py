@@ -89,10 +89,12 @@ def run(app: App, metrics_port: int | None, **options: Any) -> None:
         directory = stack.enter_context(fresh_multiprocess_directory()) if metrics_port else None
         stores = stack.enter_context(opened(app.settings, application="crossfade run"))
         stack.enter_context(exported(app, stores, metrics_port, directory))
-        show = stack.enter_context(_shown(app, stores))
         ended: Callable[[int], None] = (lambda pid: forget_process(pid, directory)) if directory else (lambda _: None)
-        document = run_parallel(app, stores, plan, show, ended)
-    app.result(document, lambda out: out.print(_sentence(document), highlight=False))
+        with _shown(app, stores) as show:
+            document = run_parallel(app, stores, plan, show, ended)
+        # Printed first: the totals must not be lost with a store that went away meanwhile.
+        app.result(document, lambda out: out.print(_sentence(document), highlight=False))
+        keep_totals(stores, document)
 
 
 def run_parallel(
@@ -102,7 +104,7 @@ def run_parallel(
     progress: Progress = lambda *_: None,
     ended: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run the plan, keep the totals in the ledger, and return them as ``run --json`` prints them."""
+    """Run the plan, and return its totals as ``run --json`` prints them."""
     stores.require(Phase.BACKFILLED)
     random = Random(plan.seed)  # noqa: S311 - a repeatable run, no secret
     mix = _checked_mix(plan)
@@ -130,9 +132,12 @@ def run_parallel(
     finally:
         if plan.write_ratio:
             _drain(stores)
-    document = totals(statistics, performed)
-    EvidenceBook(stores.new).add_run(RunTotals(datetime.now(UTC), performed.seconds, document))
-    return document
+    return totals(statistics, performed)
+
+
+def keep_totals(stores: Stores, document: dict[str, Any]) -> None:
+    """Keep a run's totals in the ledger, for the report."""
+    EvidenceBook(stores.new).add_run(RunTotals(datetime.now(UTC), document["seconds"], document))
 
 
 def _drain(stores: Stores) -> None:
