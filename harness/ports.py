@@ -12,7 +12,7 @@ from harness.statistics import Role, Statistics
 Clock = Callable[[], float]  # monotonic seconds
 
 
-class RouteSource(Protocol):
+class Routes(Protocol):
     """Where the route is persisted."""
 
     def view(self) -> RouteView:

@@ -22,7 +22,7 @@ from harness.compare import Comparison
 from harness.config import RuleSettings, ShadowSettings
 from harness.live import LiveRoute
 from harness.operations import operations_of
-from harness.ports import Carrier, Clock, Publisher, RouteSource, SampleSink
+from harness.ports import Carrier, Clock, Publisher, Routes, SampleSink
 from harness.recorder import ROLL_UP_SECONDS, Recorder, RollUp
 from harness.routed import Wiring, apart, routed_read, routed_write
 from harness.routing import RouteView, Store
@@ -52,7 +52,7 @@ class Router(Generic[C]):
         *,
         legacy: C,
         new: C,
-        routes: RouteSource,
+        routes: Routes,
         carrier: Carrier | None = None,
         rules: Iterable[RuleSettings] = (),
         settings: ShadowSettings | None = None,

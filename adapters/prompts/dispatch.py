@@ -230,8 +230,8 @@ def canonical_select(organization: str, prompt: Table, reading: Reading, *, with
     }
     chosen = [described[name].label(name) for name in COLUMNS]
     chosen.append(cast(case(*whens, else_=null()), Text).label(REASON))
-    source: FromClause = prompt.outerjoin(sidecar, _beside(organization, columns.id)) if with_sidecar else prompt
-    return select(*chosen).select_from(source)
+    joined: FromClause = prompt.outerjoin(sidecar, _beside(organization, columns.id)) if with_sidecar else prompt
+    return select(*chosen).select_from(joined)
 
 
 class _NoSidecar:

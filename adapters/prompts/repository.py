@@ -67,28 +67,28 @@ class SqlPromptRepository:
             return self._by_id(connection, id)
 
     def find_by_name(self, name: str, project_id: str | None = None) -> Prompt | None:
-        source = self._mapping.all_rows() if project_id is None else self._mapping.in_scope(project_id)
+        records = self._mapping.all_rows() if project_id is None else self._mapping.in_scope(project_id)
 
         def build() -> Executable:
-            rows = source.statement.subquery("found")
+            rows = records.statement.subquery("found")
             named = select(rows).where(rows.c.name == parameter("wanted_name"))
             if project_id is None:
                 named = named.where(rows.c.project_id.is_(None))
             return _newest_first(named, rows).limit(1)
 
-        return self._first(("by_name", source.shape), build, wanted_name=name, **source.values)
+        return self._first(("by_name", records.shape), build, wanted_name=name, **records.values)
 
     def find_enabled_by_project(self, project_id: str) -> Prompt | None:
-        source = self._mapping.in_scope(project_id)
+        records = self._mapping.in_scope(project_id)
 
         def build() -> Executable:
-            rows = source.statement.subquery("found")
+            rows = records.statement.subquery("found")
             return _newest_first(select(rows).where(rows.c.enabled), rows).limit(1)
 
-        return self._first(("enabled", source.shape), build, **source.values)
+        return self._first(("enabled", records.shape), build, **records.values)
 
     def find_all(self, query: PromptFilter) -> PromptPage:
-        source = self._mapping.all_rows() if query.project_id is None else self._mapping.in_scope(query.project_id)
+        records = self._mapping.all_rows() if query.project_id is None else self._mapping.in_scope(query.project_id)
         wanted = {
             f"wanted_{name}": value
             for name, value in (
@@ -99,16 +99,16 @@ class SqlPromptRepository:
             if value is not None
         }
         # One statement, so that the total and the items are of one snapshot.
-        shape = source.shape, tuple(wanted)
-        page = self._prepared.get(("page", shape), lambda: _page(_filtered(source, wanted)))
-        values = {**wanted, **source.values}
+        shape = records.shape, tuple(wanted)
+        page = self._prepared.get(("page", shape), lambda: _page(_filtered(records, wanted)))
+        values = {**wanted, **records.values}
         with self._reading() as connection:
             answer = page.execute(
                 connection, **values, page_size=query.limit, page_start=(query.page - 1) * query.limit
             ).all()
             total = int(answer[0].total) if answer else 0
             if not answer and query.page > 1:  # beyond the last page no row carries the total
-                count = self._prepared.get(("count", shape), lambda: _count(_filtered(source, wanted)))
+                count = self._prepared.get(("count", shape), lambda: _count(_filtered(records, wanted)))
                 total = int(count.execute(connection, **values).scalar_one())
         return PromptPage(tuple(_prompt(row) for row in answer), total, query.page, query.limit)
 
@@ -134,9 +134,9 @@ class SqlPromptRepository:
         return None if row is None else _prompt(row)
 
     def _by_id(self, connection: Connection, id: UUID) -> Prompt | None:
-        source = self._mapping.by_id(id)
-        statement = self._prepared.get(source.shape, lambda: source.statement)
-        row = statement.execute(connection, **source.values).first()
+        records = self._mapping.by_id(id)
+        statement = self._prepared.get(records.shape, lambda: records.statement)
+        row = statement.execute(connection, **records.values).first()
         return None if row is None else _prompt(row)
 
     def _stored(self, connection: Connection, id: UUID) -> Prompt:
@@ -160,8 +160,8 @@ class SqlPromptRepository:
             yield connection
 
 
-def _filtered(source: Rows, wanted: Mapping[str, Any]) -> Select[Any]:
-    rows = source.statement.subquery("found")
+def _filtered(records: Rows, wanted: Mapping[str, Any]) -> Select[Any]:
+    rows = records.statement.subquery("found")
     return select(rows).where(*(rows.c[name.removeprefix("wanted_")] == parameter(name) for name in wanted))
 
 

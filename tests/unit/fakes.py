@@ -103,7 +103,7 @@ class InMemoryPrompts:
 
 @dataclass
 class RouteBook:
-    """A RouteSource whose view a test replaces, and which fails while ``failing``."""
+    """A Routes whose view a test replaces, and which fails while ``failing``."""
 
     current: RouteView = field(default_factory=RouteView)
     failing: bool = False

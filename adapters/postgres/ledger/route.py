@@ -16,7 +16,7 @@ PERCENTS = ("reads_percent", "writes_percent", "shadow_percent")
 
 
 class RouteBook:
-    """Fulfils ``harness.ports.RouteSource``.
+    """Fulfils ``harness.ports.Routes``.
 
     ``new_only`` tells whether new holds records that legacy cannot; it is asked at every view. ``key_type`` makes the
     contract's key of a quarantined key's text.
