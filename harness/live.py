@@ -15,7 +15,7 @@ POLL_SECONDS = 0.25  # so that every process follows a changed percentage within
 class LiveRoute:
     """Watches a Routes. ``current`` is a plain attribute, read by every operation.
 
-    While the routes fails, the last known view stays, and each failure goes to ``failed``. ``changed`` is called
+    While they cannot be read, the last known view stays, and each failure goes to ``failed``. ``changed`` is called
     with each new view, the first one included. Until it is started, ``current`` sends everything to legacy.
     """
 
