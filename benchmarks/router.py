@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from laboratory import Experiment  # type: ignore[import-untyped]  # ships no type information
+from laboratory import Experiment
 from ldclient import Config, Context, LDClient, Result
 from ldclient.integrations.test_data import TestData
 from ldclient.migrations import ExecutionOrder, MigratorBuilder, Stage
@@ -112,7 +112,7 @@ def by_launchdarkly(order: ExecutionOrder) -> Iterator[Call]:
     try:
         yield lambda: migrator.read("move", context, Stage.OFF, 7)
     finally:
-        client.close()  # type: ignore[no-untyped-call]  # ships without this hint
+        client.close()
 
 
 @contextmanager
