@@ -21,30 +21,24 @@ from threading import Event
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     Row,
-    Select,
-    Text,
     and_,
-    any_,
-    cast,
-    literal,
     or_,
     select,
     text,
 )
-from sqlalchemy.exc import DBAPIError, OperationalError
 
 from adapters.postgres.apply import Destination, apply, set_applying
-from adapters.postgres.errors import speaking_for, translate
+from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.quarantine import hold, release
 from adapters.postgres.ledger.rejections import accept, reject
 from adapters.postgres.notes import Note, Notes
-from adapters.postgres.part import REASON, Part, texts
-from adapters.postgres.prepared import Prepared, PreparedByShape
+from adapters.postgres.part import REASON, Part
+from adapters.postgres.present import PresentRows
 from adapters.postgres.schema import dirty, quarantine
+from adapters.postgres.scope_locks import lock_scopes, stand_beside_backfill
 from harness.catchup import Carried
 from harness.config import CatchupSettings
 from harness.errors import CrossfadeError, RepositoryError, StoreContended, StoreTimeout
@@ -52,8 +46,6 @@ from harness.failpoints import passing
 from harness.ports import Clock
 from harness.routing import Store
 
-_LOCK_CLASS = 0x43F0  # advisory locks of scopes: this number, and a bucket of the scope's hash
-_LOCK_BUCKETS = 1024  # a power of two; a server's lock table has room for some 6,400 locks, shared with everybody
 _WHOLE_SCOPE = 50_000  # notes of one scope that are tried together, at most
 _LOOKS = 4
 _PAUSE = 0.005
@@ -78,7 +70,7 @@ class StateCarrier:
         self._find_parts, self._parts = parts, {part.name: part for part in parts()}
         self._notes = Notes(legacy)
         self._settings, self._clock = settings, clock
-        self._prepared = PreparedByShape()
+        self._present = PresentRows(legacy, lambda: self._parts)
         self._pause = Event()  # never set; a pause that a signal can interrupt
         self._gone: set[str] = set()  # parts that notes name and legacy no longer has
         self._left_alone: dict[str | None, float] = {}  # rejected scopes, and until when
@@ -172,9 +164,9 @@ class StateCarrier:
         passing("catchup.before_apply")
         with speaking_for(Store.NEW), self._new.begin() as shadow:
             set_applying(shadow)
-            if not _stand_beside_backfill(shadow):
+            if not stand_beside_backfill(shadow):
                 return Carried(aside=True)
-            locked = _lock(shadow, {note.scope for note in notes})
+            locked = lock_scopes(shadow, {note.scope for note in notes})
             mine = [note for note in notes if note.scope in locked]
             mine, keys, rows = self._gather(shadow, mine, locked)
             if not mine:
@@ -196,13 +188,13 @@ class StateCarrier:
         Adds to ``locked`` the scopes that records have moved to or from, and reads again after each lock it gets.
         """
         for _ in range(_LOOKS):
-            rows = self._read(notes)
+            rows = self._present.of(notes)
             keys = _keys(notes, rows)
             there = self._destination.scopes_of(shadow, keys)
             scopes = {row.scope_ for row in rows} | set(there.values())
             if scopes <= locked:
                 return notes, keys, rows
-            locked |= _lock(shadow, scopes - locked)
+            locked |= lock_scopes(shadow, scopes - locked)
             if scopes <= locked:
                 continue
             # Someone else has a scope that a record moved to or from: leave what touches it for a later round.
@@ -211,36 +203,6 @@ class StateCarrier:
             local_out = {(row.part_, row.local) for row in rows if str(row.key_) in out}
             notes = [n for n in notes if n.key is not None and n.key not in out and (n.part, n.local) not in local_out]
         return [], set(), []
-
-    def _read(self, notes: Iterable[Note]) -> list[Row[Any]]:
-        """The authority's present rows for the notes, each with ``key_``, ``scope_`` and ``part_``."""
-        rows: list[Row[Any]] = []
-        with speaking_for(Store.LEGACY), self._legacy.connect() as authority:
-            for name in {note.part for note in notes}:
-                of_part = [note for note in notes if note.part == name]
-                if local := sorted({note.local for note in of_part if note.local is not None}):
-                    rows.extend(self._by_local(self._parts[name]).execute(authority, local=local))
-                wholes = {note.scope for note in of_part if note.key is None and note.scope is not None}
-                for scope in sorted(wholes):
-                    condition = self._parts[name].where_scope(scope)
-                    if condition is not None:
-                        rows.extend(authority.execute(_named(self._parts[name], condition)))
-            # A record whose row is gone may live on in another one (deleted here, saved anew there).
-            found = {str(row.key_) for row in rows}
-            if gone := sorted({note.key for note in notes if note.key is not None} - found):
-                for part in self._parts.values():
-                    rows.extend(self._by_key(part).execute(authority, keys=gone))
-        return list({(row.part_, row.local): row for row in rows}.values())
-
-    def _by_key(self, part: Part) -> Prepared:
-        def build() -> Select[Any]:
-            rows = _named(part, part.where_key(texts("keys"))).subquery()
-            return select(rows).where(cast(rows.c.key_, Text) == any_(texts("keys")))
-
-        return self._prepared.get(("key", part.name), build)
-
-    def _by_local(self, part: Part) -> Prepared:
-        return self._prepared.get(part.name, lambda: _named(part, part.where_local(texts("local"))))
 
     def _settle_quarantine(self, shadow: Connection, keys: set[str], rows: Sequence[Row[Any]]) -> int:
         unfit = [row for row in rows if getattr(row, REASON) is not None]
@@ -285,43 +247,9 @@ class StateCarrier:
         return Carried(rejected=1)
 
 
-def _named(part: Part, condition: ColumnElement[bool]) -> Select[Any]:
-    """The part's rows that fulfil the condition, each with ``key_``, ``scope_`` and ``part_``."""
-    rows = part.carried_where(condition).subquery()
-    key, scope = rows.c[part.key].label("key_"), rows.c[part.scope].label("scope_")
-    return select(rows, key, scope, literal(part.name, Text).label("part_"))
-
-
 def _keys(notes: Iterable[Note], rows: Iterable[Row[Any]]) -> set[str]:
     """Keys under which the records were noted, and those that the authority has them under now."""
     return {note.key for note in notes if note.key is not None} | {str(row.key_) for row in rows}
-
-
-def _lock(connection: Connection, scopes: Collection[str | None]) -> set[str | None]:
-    """Those of the scopes whose lock could be had at once; it lasts until the transaction ends."""
-    names = sorted(scope or "" for scope in scopes)
-    statement = text(
-        "SELECT scope FROM unnest(cast(:scopes AS text[])) AS scope"
-        " WHERE pg_try_advisory_xact_lock(:class, hashtext(scope) & :buckets)"
-    )
-    found = connection.execute(
-        statement, {"scopes": names, "class": _LOCK_CLASS, "buckets": _LOCK_BUCKETS - 1}
-    ).scalars()
-    return {scope or None for scope in found}
-
-
-def _stand_beside_backfill(connection: Connection) -> bool:
-    """Whether no chunk is being copied; none will be until the transaction ends."""
-    try:
-        with connection.begin_nested():
-            connection.execute(text("LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT"))
-    except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
-            return False
-        raise translate(Store.NEW, error) from error
-    except DBAPIError as error:
-        raise translate(Store.NEW, error) from error
-    return True
 
 
 def _quarantined_of(connection: Connection, parts: Collection[str]) -> list[dict[str, str | None]]:
