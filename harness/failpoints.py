@@ -19,6 +19,7 @@ NAMES = frozenset(
         "catchup.after_commit",  # rows are durable, their notes not yet deleted
         "catchup.after_forget",  # notes are deleted
         "prepare.legacy_upgraded",  # legacy's schema is prepared, new's is not
+        "ramp.phase_moved",  # the phase has moved, the route has not
         "prepare.capture_attached",  # triggers are in place, the phase has not moved
     }
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Protocol
 
-from harness.records import FieldDifference, MismatchSample
+from harness.records import MismatchSample
 from harness.routing import RouteView, Store
 from harness.statistics import Role, Statistics
 
@@ -56,9 +56,3 @@ class SampleSink(Protocol):
     """Where confirmed mismatches are kept."""
 
     def mismatch(self, sample: MismatchSample) -> None: ...
-
-
-class Difference(Protocol):
-    """How two unequal answers differ."""
-
-    def __call__(self, legacy: object, new: object) -> tuple[FieldDifference, ...]: ...

@@ -9,6 +9,7 @@ from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import PERCENT, App, actor, command, facts, reason_option
 from harness.errors import Refused
+from harness.failpoints import passing
 from harness.phases import Phase
 from harness.records import Verdict
 from harness.routing import Route
@@ -60,6 +61,7 @@ def ramp_reads(stores: Stores, reads: float | None, shadow: float | None, reason
             present = stores.phases.present().phase
             if (present, phase) in {(Phase.BACKFILLED, Phase.SHADOWING), (Phase.SHADOWING, Phase.RAMPING)}:
                 stores.phases.advance(phase, actor(), reason)
+        passing("ramp.phase_moved")
         return stores.routes.change(
             reads_percent=reads, shadow_percent=shadow, actor=actor(), reason=reason, expected_epoch=before.epoch
         )

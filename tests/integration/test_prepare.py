@@ -1,4 +1,4 @@
-"""Prepare, killed anywhere, is finished by running it again; and running it again changes nothing."""
+"""Prepare and ramp, killed anywhere, are finished by running them again; and prepare twice changes nothing more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import pytest
 from command import crossfade, document
 from fix_stores import Migration
 from picture import picture
+
+from harness.phases import Phase
+from harness.records import Verdict
 
 
 @pytest.mark.parametrize("point", ["prepare.legacy_upgraded", "prepare.capture_attached"])
@@ -30,3 +33,17 @@ def test_running_it_again_changes_nothing(prepared_migration: Migration) -> None
     before = [picture(url, *schemas) for url in (settings.legacy.url, settings.new.url)]
     assert crossfade(settings, "prepare").returncode == 0
     assert [picture(url, *schemas) for url in (settings.legacy.url, settings.new.url)] == before
+
+
+def test_ramp_killed_between_phase_and_route_is_finished_by_running_it_again(carried_migration: Migration) -> None:
+    """kill -9 after the phase moved: legacy still serves every read; the same command then moves the route."""
+    settings = carried_migration.app.settings
+    assert carried_migration.verify().verdict is Verdict.PASS
+    ramp = ("ramp", "--reads", "10", "--reason", "a test")
+    killed = crossfade(settings, *ramp, CROSSFADE_FAILPOINTS="ramp.phase_moved=kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert carried_migration.stores.routes.view().route.reads_percent == 0
+    done = crossfade(settings, *ramp)
+    assert done.returncode == 0, done.stderr
+    assert carried_migration.stores.routes.view().route.reads_percent == 10
+    assert carried_migration.stores.phase is Phase.RAMPING
