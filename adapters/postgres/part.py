@@ -60,6 +60,10 @@ class Part:
     ``forget``: what else must go when such rows are deleted, if anything; ``forget_all``: when all are.
     ``identity``: an expression worth an index, because the canonical key is computed and not stored.
     ``version``: an expression of text that changes with every write to the row, if there is one.
+    ``scope_of``: for rows of the table's shape (anything with its columns as attributes), the scope as an expression.
+    ``cascaded``: for a row that is being deleted, whether its owner is gone and took it along, if rows have owners.
+    ``unholdable``: for rows of the table's shape, the name of why the other store cannot hold them, or NULL; None
+    where ``canonical`` says all there is to say.
     ``whole_scopes``: one row's change may change what is carried of its siblings, so scopes are noted as a whole.
     """
 
@@ -74,6 +78,9 @@ class Part:
     where_key: Callable[[ColumnElement[Any]], ColumnElement[bool]]
     where_scope: Callable[[str], ColumnElement[bool] | None]
     noted: Callable[[FromClause], Select[Any]]
+    scope_of: Callable[[Any], ColumnElement[str]]
+    cascaded: Callable[[Any], ColumnElement[bool]] | None = None
+    unholdable: Callable[[Any], ColumnElement[Any]] | None = None
     forget: Callable[[FromClause], Delete] | None = None
     forget_all: Delete | None = None
     identity: ColumnElement[Any] | None = None

@@ -62,10 +62,53 @@ dirty = Table(
     Column("key", Text),
     Column("local", Text),
     Column("noted_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("cascade", Boolean, nullable=False, server_default=text("false")),
     Index("dirty_scope", "scope"),
     # A queue: nearly every row is dead soon, so vacuum goes by their number and not by a share of the table.
     postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
     comment="Which record of which scope changed here and is not yet carried over",
+)
+
+rogue = Table(
+    "rogue",
+    capture_metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("part", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("scope", Text),
+    Column("before", JSONB),
+    Column("after", JSONB),
+    Column("role", Text, nullable=False),
+    Column("application", Text, nullable=False),
+    comment="Writes that this store had no authority for, with their rows",
+)
+
+
+def _guarding() -> list[Any]:
+    """What a guard reads of the route, in both databases."""
+    return [
+        Column("guard", Text, nullable=False, server_default="enforce"),
+        Column("pins", JSONB, nullable=False, server_default=text("'{}'")),
+        CheckConstraint("guard IN ('enforce', 'record', 'off')", name="route_guard"),
+    ]
+
+
+# --- In the legacy database --------------------------------------------------------------------------------------
+
+legacy_metadata = MetaData(schema=SCHEMA)
+
+route_copy = Table(
+    "route",
+    legacy_metadata,
+    _single(),
+    Column("epoch", BigInteger, nullable=False),
+    _percent("writes_percent", 0),
+    Column("salt", Text, nullable=False),
+    *_guarding(),
+    CheckConstraint("single", name="route_single"),
+    CheckConstraint("writes_percent BETWEEN 0 AND 100", name="route_writes_percent"),
+    comment="Which scopes this store has authority over, as the guard reads it",
 )
 
 # --- In the new database -----------------------------------------------------------------------------------------
@@ -94,6 +137,8 @@ route = Table(
     _percent("writes_percent", 0),
     _percent("shadow_percent", 100),
     Column("salt", Text, nullable=False),
+    *_guarding(),
+    Column("rollback_safe", Boolean, nullable=False, server_default=text("true")),
     CheckConstraint("single", name="route_single"),
     CheckConstraint("reads_percent BETWEEN 0 AND 100", name="route_reads_percent"),
     CheckConstraint("writes_percent BETWEEN 0 AND 100", name="route_writes_percent"),
@@ -143,7 +188,37 @@ quarantine = Table(
     Column("scope", Text),
     Column("reason", Text, nullable=False),
     _stamp("since"),
+    Column("accepted", Text),
     comment="Legacy rows that cannot be represented in new, and why",
+)
+
+debt = Table(
+    "debt",
+    ledger_metadata,
+    Column("key", Text, primary_key=True),
+    Column("scope", Text),
+    Column("reason", Text, nullable=False),
+    _stamp("since"),
+    Column("row", JSONB),
+    comment="Records of new that legacy cannot hold, and why; with their row once they were left behind",
+)
+
+journal = Table(
+    "journal",
+    ledger_metadata,
+    _number(),
+    Column("command", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("began_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("state", Text, nullable=False, server_default="pending"),
+    Column("loser", Text, nullable=False),
+    Column("before", JSONB, nullable=False),
+    Column("after", JSONB, nullable=False),
+    CheckConstraint("state IN ('pending', 'done', 'undone')", name="journal_state"),
+    Index("journal_pending", "state", unique=True, postgresql_where=text("state = 'pending'")),
+    comment="Every act that moves authority, from its intention on",
 )
 
 rejection = Table(

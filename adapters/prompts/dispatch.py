@@ -259,7 +259,7 @@ def _version(prompt: Table, *, with_sidecar: bool) -> ColumnElement[str]:
 
 def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = True) -> Part:
     """One tenant's prompt table, ready to be carried."""
-    _, prompt = tenant_tables(organization)
+    project, prompt = tenant_tables(organization)
 
     def where_local(keys: ColumnElement[Any]) -> ColumnElement[bool]:
         return prompt.c.id == any_(cast(keys, ARRAY(Integer)))
@@ -289,6 +289,9 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         ]
         return select(*chosen).select_from(rows.outerjoin(sidecar, _beside(organization, rows.c.id)))
 
+    def cascaded(rows: Any) -> ColumnElement[bool]:
+        return and_(rows.project_id.isnot(None), ~exists().where(project.c.id == rows.project_id))
+
     def forget(rows: FromClause) -> Delete:
         return delete(sidecar).where(_beside(organization, rows.c.id))
 
@@ -304,6 +307,8 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         where_key=where_key,
         where_scope=where_scope,
         noted=noted,
+        scope_of=lambda rows: scope_of(organization, rows, reading),
+        cascaded=cascaded,
         forget=forget,
         forget_all=delete(sidecar).where(sidecar.c.organization == _word(organization)),
         version=_version(prompt, with_sidecar=with_sidecar),

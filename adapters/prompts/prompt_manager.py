@@ -115,4 +115,5 @@ def whole_part() -> Part:
         where_key=where_local,
         where_scope=where_scope,
         noted=noted,
+        scope_of=lambda rows: rows.project_id,
     )

@@ -19,13 +19,13 @@ from sqlalchemy import Engine, MetaData, inspect, make_url, select, text
 from sqlalchemy.schema import CreateSchema
 
 from adapters.postgres.migrations import current, downgrade, upgrade
-from adapters.postgres.schema import adoption, capture_metadata, ledger_metadata
+from adapters.postgres.schema import adoption, capture_metadata, ledger_metadata, legacy_metadata
 from adapters.prompts.dispatch import sidecar_metadata, tenant_tables
 from adapters.prompts.prompt_manager import metadata as prompts_metadata
 from harness.errors import InvalidRecord, StoreUnavailable
 from harness.routing import Store
 
-LEGACY = (sidecar_metadata, capture_metadata)
+LEGACY = (sidecar_metadata, capture_metadata, legacy_metadata)
 NEW = (prompts_metadata, ledger_metadata, capture_metadata)
 
 # As the document describes it; the text of Prompt Manager's own migration is not public.
@@ -199,7 +199,7 @@ def test_down_removes_every_trace(databases: Databases, dump: Dump, which: Any) 
         after = dump(url)
         upgrade(engine, which)
         assert dump(url) == after
-        assert current(engine, which) == {"legacy": "0001", "new": "0003"}[which]
+        assert current(engine, which) == {"legacy": "0002", "new": "0004"}[which]
         downgrade(engine, which)
         assert current(engine, which) is None
         downgrade(engine, which)
@@ -209,10 +209,10 @@ def test_down_removes_every_trace(databases: Databases, dump: Dump, which: Any) 
 def test_each_step_down_undoes_its_step_up(new_engine: Engine, databases: Databases, dump: Dump) -> None:
     """Every revision's way down leads to what the revision before had made."""
     seen = [dump(databases.new_url)]
-    for revision in ("0001", "0002", "0003"):
+    for revision in ("0001", "0002", "0003", "0004"):
         upgrade(new_engine, "new", revision)
         seen.append(dump(databases.new_url))
-    for revision, before in (("0002", seen[2]), ("0001", seen[1]), ("base", seen[0])):
+    for revision, before in (("0003", seen[3]), ("0002", seen[2]), ("0001", seen[1]), ("base", seen[0])):
         downgrade(new_engine, "new", revision)
         assert dump(databases.new_url) == before
 
@@ -392,7 +392,7 @@ engine.dispose()
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert current(new_engine, "new") == "0003"
+    assert current(new_engine, "new") == "0004"
 
 
 def test_a_revision_from_the_future_is_explained(prepared_new: Engine) -> None:
