@@ -63,6 +63,37 @@ class MigrationSettings:
         description='Under scope_policy "project": which of several enabled prompts is carried over. '
         "Undecided ones are quarantined.",
     )
+    rollback_safe: bool = Field(
+        default=True,
+        description="Whether new refuses writes that legacy could not hold, from the first scope that moves until "
+        "crossfade complete. If not, they are counted as rollback debt.",
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class GuardSettings:
+    mode: Literal["enforce", "record", "off"] = Field(
+        default="enforce",
+        description="What happens to a write in the store without authority: refused, let through and kept as a rogue "
+        "write, or nothing at all. Takes effect with crossfade prepare.",
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class MoveSettings:
+    fence_seconds: float = Field(
+        default=0.5, gt=0, le=30, description="How long one attempt to move authority may hold writers back, at most."
+    )
+    attempts: int = Field(default=20, ge=1, le=1000, description="Attempts before a move is given up.")
+    pause_seconds: float = Field(
+        default=0.25, gt=0, description="Pause after a failed attempt; it grows with each, up to two seconds."
+    )
+    drain_seconds: float = Field(
+        default=60.0, gt=0, description="How long the drain before the fence may take, writers going on."
+    )
+    settled_notes: int = Field(
+        default=50, ge=0, description="Notes that may be left when the fence goes up; they are carried inside."
+    )
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -154,6 +185,8 @@ class Settings:
     new: NewSettings = NewSettings()
     pool: PoolSettings = PoolSettings()
     migration: MigrationSettings = MigrationSettings()
+    guard: GuardSettings = GuardSettings()
+    move: MoveSettings = MoveSettings()
     shadow: ShadowSettings = ShadowSettings()
     compare: CompareSettings = CompareSettings()
     backfill: BackfillSettings = BackfillSettings()
