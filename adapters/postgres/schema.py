@@ -85,6 +85,14 @@ rogue = Table(
 )
 
 
+standing = Table(
+    "standing",
+    capture_metadata,
+    Column("nothing", Boolean),
+    comment="Always empty; its lock modes keep two kinds of work apart",
+)
+
+
 def _guarding() -> list[Any]:
     """What a guard reads of the route, in both databases."""
     return [
@@ -170,13 +178,6 @@ checkpoint = Table(
     Column("finished", Boolean, nullable=False, server_default=text("false")),
     _stamp("updated_at"),
     comment="How far the backfill of each part is",
-)
-
-standing = Table(
-    "standing",
-    ledger_metadata,
-    Column("nothing", Boolean),
-    comment="Always empty; its lock modes keep backfill chunks and catch-up apart",
 )
 
 quarantine = Table(

@@ -47,8 +47,12 @@ def upgrade() -> None:
     )
     op.execute("COMMENT ON TABLE crossfade.rogue IS 'Writes that this store had no authority for, with their rows'")
 
+    op.execute("CREATE TABLE crossfade.standing (nothing boolean)")
+    op.execute("COMMENT ON TABLE crossfade.standing IS 'Always empty; its lock modes keep two kinds of work apart'")
+
 
 def downgrade() -> None:
+    op.execute("DROP TABLE crossfade.standing")
     op.execute("DROP TABLE crossfade.rogue")
     op.execute("DROP TABLE crossfade.route")
     op.execute("ALTER TABLE crossfade.dirty DROP COLUMN cascade")

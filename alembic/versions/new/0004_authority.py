@@ -65,6 +65,7 @@ def upgrade() -> None:
             ADD CONSTRAINT route_guard CHECK (guard IN ('enforce', 'record', 'off'))
         """
     )
+    op.execute("COMMENT ON TABLE crossfade.standing IS 'Always empty; its lock modes keep two kinds of work apart'")
     for name, (columns, comment) in TABLES.items():
         op.execute(f"CREATE TABLE crossfade.{name} ({columns})")
         op.execute(f"COMMENT ON TABLE crossfade.{name} IS '{comment}'")
@@ -74,6 +75,9 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in reversed(TABLES):
         op.execute(f"DROP TABLE crossfade.{name}")
+    op.execute(
+        "COMMENT ON TABLE crossfade.standing IS 'Always empty; its lock modes keep backfill chunks and catch-up apart'"
+    )
     op.execute("ALTER TABLE crossfade.route DROP COLUMN guard, DROP COLUMN pins, DROP COLUMN rollback_safe")
     op.execute("ALTER TABLE crossfade.quarantine DROP COLUMN accepted")
     op.execute("ALTER TABLE crossfade.dirty DROP COLUMN cascade")
