@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+FAULTS ?= 1000
+SEED ?= 1
 
-.PHONY: help demo test check bench format docs clean
+.PHONY: help demo test check model chaos bench format docs clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -29,6 +31,12 @@ check: .venv/.made ## Format, lint, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+model: ## Check the protocol of moving authority, and that each of its rules is needed (wants spin and gcc)
+	$(PYTHON) model/check.py
+
+chaos: .venv/.made ## Let everything die while authority moves, and check that nothing was lost
+	PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) --seed $(SEED)
 
 bench: .venv/.bench ## Measure, as ratios within one run
 	$(BIN)/python -m benchmarks --json bench.json

@@ -13,11 +13,20 @@ from harness.routing import Store
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """An operation, its method on either store, and where its calls are counted."""
+    """An operation, its method on either store, and where its calls are counted.
+
+    ``rehearsed``: a write as it is rehearsed: its methods change nothing, answer None, and raise what the store would.
+    """
 
     operation: Operation
     methods: Mapping[Store, Callable[..., Any]]
     track: Track
+    rehearsed: Bound | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether a shadow's calls tell how fast the store is. A write is only ever rehearsed there."""
+        return self.operation.kind == "read"
 
     def place(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str | None, Hashable | None]:
         """The scope and the key that a call names; None for what it does not name.

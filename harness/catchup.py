@@ -33,7 +33,7 @@ class Carried:
             self.quarantined + other.quarantined,
             self.rejected + other.rejected,
             self.busy + other.busy,
-            other.aside,
+            self.aside or other.aside,
         )
 
     @property

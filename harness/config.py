@@ -91,6 +91,9 @@ class MoveSettings:
     drain_seconds: float = Field(
         default=60.0, gt=0, description="How long the drain before the fence may take, writers going on."
     )
+    long_transaction_seconds: float = Field(
+        default=5.0, gt=0, description="A writing transaction open for longer than this stands in the way of a move."
+    )
     settled_notes: int = Field(
         default=50, ge=0, description="Notes that may be left when the fence goes up; they are carried inside."
     )

@@ -10,11 +10,15 @@ CrossfadeError                  exit 1   anything unexpected that is ours
 │   ├── StoreTimeout            exit 5   a store did not answer in time
 │   └── StoreContended          exit 5   the transaction gave way to another one; trying again helps
 ├── CommandLocked               exit 6   another command holds the lock
+├── NoAuthority                 exit 1   a store refused a write because the scope's authority is elsewhere
 └── RepositoryError             exit 1   a store's refusal of one operation; compared like an answer
     ├── NotFound                         no such record
     ├── Conflict                         a uniqueness rule was violated
     ├── InvalidRecord                    the store does not accept the value
     └── CannotHold                       this store has no way to represent the record
+
+NoAuthority is no RepositoryError: it says nothing of the record, and the other store may well take the write.
+Like a RepositoryError it is definite: nothing was changed.
 
 Each message says what happened, to which store or scope, and what to do next. The driver's error
 stays as ``__cause__``.
@@ -63,6 +67,10 @@ class StoreContended(StoreUnavailable):
 
 class CommandLocked(CrossfadeError):
     exit_code = 6
+
+
+class NoAuthority(CrossfadeError):
+    pass
 
 
 class RepositoryError(CrossfadeError):

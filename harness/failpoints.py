@@ -19,7 +19,18 @@ NAMES = frozenset(
         "catchup.after_commit",  # rows are durable, their notes not yet deleted
         "catchup.after_forget",  # notes are deleted
         "prepare.legacy_upgraded",  # legacy's schema is prepared, new's is not
-        "ramp.phase_moved",  # the phase has moved, the route has not
+        "move.journalled",  # the intention is in the journal, nothing else has happened
+        "move.fenced",  # the loser's writers are held back
+        "move.drained",  # nothing is noted for the moving scopes any more
+        "move.written",  # both routes are written, neither is durable
+        "move.lost",  # the loser's route is durable, the gainer's is not: nobody may write
+        "move.gained",  # both routes are durable, phase and journal are not
+        "move.finished",  # all of it is durable
+        "recover.judged",  # it is known whether the act happened, nothing has been done about it
+        "recover.gained",  # the gainer has the loser's route, the journal is still open
+        "complete.phase_moved",  # the migration is complete, nothing of ours has been removed
+        "complete.new_free",  # new's triggers are gone, legacy's are not
+        "uninstall.ledger_closed",  # the ledger is back at IDLE, legacy still has all of ours
         "prepare.capture_attached",  # triggers are in place, the phase has not moved
     }
 )

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from harness.beat import Beat
+from harness.errors import StoreUnavailable
 from harness.ports import Routes
 from harness.routing import RouteView
 
@@ -15,8 +16,9 @@ POLL_SECONDS = 0.25  # so that every process follows a changed percentage within
 class LiveRoute:
     """Watches a Routes. ``current`` is a plain attribute, read by every operation.
 
-    While they cannot be read, the last known view stays, and each failure goes to ``failed``. ``changed`` is called
-    with each new view, the first one included. Until it is started, ``current`` sends everything to legacy.
+    While they cannot be read, ``lost`` is true, the last known view stays, and each failure goes to ``failed``.
+    ``changed`` is called with each new view, the first one included. Until it is started, ``current`` sends
+    everything to legacy.
     """
 
     def __init__(
@@ -28,8 +30,10 @@ class LiveRoute:
         seconds: float = POLL_SECONDS,
     ) -> None:
         self.current = RouteView()
-        self._routes, self._changed = routes, changed
+        self.lost = False
+        self._routes, self._changed, self._failed = routes, changed, failed
         self._lock = threading.Lock()  # or a view read earlier could be put in place later
+        self._begun = 0  # readings, one after the other
         self.beat = Beat("route", self.refresh, seconds, failed)
 
     def start(self) -> None:
@@ -39,9 +43,34 @@ class LiveRoute:
         self.beat.start()
 
     def refresh(self) -> None:
-        """Read the route once. Raises StoreUnavailable, with the last known view still in place."""
+        """Have in place what a reading found that began after this call. Raises StoreUnavailable when it failed.
+
+        Callers who come at the same time share a reading: a route that has moved sends them all here at once.
+        """
+        arrived = self._begun
         with self._lock:
+            if self._begun == arrived:
+                self._read()
+            elif self.lost:
+                raise StoreUnavailable("the route could not be read, the last known one stays; see crossfade status")
+
+    def renew(self) -> bool:
+        """``refresh``, with a failure counted and answered as False."""
+        try:
+            self.refresh()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the last known view stays
+            self._failed(error)
+            return False
+        return True
+
+    def _read(self) -> None:
+        self._begun += 1
+        try:
             view = self._routes.view()
-            if view != self.current:
-                self.current = view
-                self._changed(view)
+        except BaseException:
+            self.lost = True
+            raise
+        self.lost = False
+        if view != self.current:
+            self.current = view
+            self._changed(view)

@@ -67,7 +67,7 @@ class Buffer(Generic[T]):
 class Track:
     """What was observed of one operation since the last drain. ``calls`` by store, role, and whether it failed."""
 
-    __slots__ = ("calls", "drops", "fallbacks", "fields", "name", "results")
+    __slots__ = ("calls", "drops", "fallbacks", "fields", "name", "rerouted", "results")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -76,7 +76,7 @@ class Track:
         }
         self.results: dict[Result, Tally] = {result: Tally() for result in Result if result is not Result.NOT_COMPARED}
         self.drops = {reason: Tally() for reason in Drop}
-        self.fallbacks = Tally()
+        self.fallbacks, self.rerouted = Tally(), Tally()
         self.fields: Buffer[frozenset[str]] = Buffer(BUFFER)
 
     def drain(self, into: Statistics) -> list[tuple[Store, Role, list[float], bool]]:
@@ -101,6 +101,8 @@ class Track:
             into.fields.update((self.name, field) for field in fields)
         if n := self.fallbacks.take():
             into.fallbacks[self.name] += n
+        if n := self.rerouted.take():
+            into.rerouted[self.name] += n
         return calls
 
 

@@ -47,11 +47,25 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A legacy row that cannot be represented in new. ``key`` is canonical, ``local`` legacy's own."""
+    """A legacy row that cannot be represented in new. ``key`` is canonical, ``local`` legacy's own.
+
+    ``accepted``: why somebody accepted by name that it is left behind.
+    """
 
     key: str
     part: str
     local: str
+    scope: str | None
+    reason: str
+    since: datetime
+    accepted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """A record of new that legacy cannot hold: rolling back would leave it behind."""
+
+    key: str
     scope: str | None
     reason: str
     since: datetime
@@ -76,7 +90,10 @@ class RowDifference:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What one run of verify found. ``transient`` rows differed at first and were equal at a later look."""
+    """What one run of verify found. ``transient`` rows differed at first and were equal at a later look.
+
+    ``owed``: rows that new holds and legacy cannot, which is known (rollback debt).
+    """
 
     at: datetime
     verdict: Verdict
@@ -91,6 +108,7 @@ class Verification:
     new_only: int
     seconds: float
     examples: tuple[RowDifference, ...] = ()
+    owed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Routed operations: what an application calls in place of a store's own methods.
+"""Routed reads: what an application calls in place of a store's own methods. ``harness.writes`` has the writes.
 
 Each operation becomes one closure with everything bound beforehand, because it is in every caller's path: no lock, no
 metrics library, no waiting. It draws the store, calls it, notes the duration, leaves the answer to the shadow.
@@ -6,6 +6,7 @@ metrics library, no waiting. It draws the store, calls it, notes the duration, l
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,10 @@ from harness.underway import UnderWay
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What all operations of a router share. ``random`` answers from 0 to below 1."""
+    """What all operations of a router share. ``random`` answers from 0 to below 1.
+
+    A write that no store takes is offered again for ``patience`` seconds, or until ``stopping`` is set.
+    """
 
     live: LiveRoute
     under_way: UnderWay
@@ -31,21 +35,20 @@ class Wiring:
     clock: Clock
     random: Callable[[], float]
     fallback: bool
+    patience: float
+    stopping: threading.Event
 
 
-def authority(route: Route, scope: str | None) -> Store:
-    """The store that accepts writes of the scope; legacy where neither the scope nor the route can tell."""
-    return (route.sole_authority or Store.LEGACY) if scope is None else route.authority(scope)
-
-
-def apart(view: RouteView, under_way: UnderWay, scope: str | None, key: Hashable | None) -> Drop | None:
-    """Why a read of this scope and key is not drawn and not compared, or None: it is as any other."""
+def apart(view: RouteView, under_way: UnderWay, scope: str | None, key: Hashable | None) -> tuple[Drop, Store] | None:
+    """Why a read of this scope and key is not drawn and not compared, and who serves it; None: it is as any other."""
     if scope in view.held_scopes or key in view.held_keys:
-        return Drop.HELD
+        return Drop.HELD, Store.LEGACY
+    if scope in view.owed_scopes or key in view.owed_keys:
+        return Drop.HELD, Store.NEW
     if view.sets_differ and scope is None and key is None:
-        return Drop.HELD
+        return Drop.HELD, view.route.sole_authority or Store.LEGACY
     if under_way.pending and under_way.touches(scope, key):
-        return Drop.UNDER_WAY
+        return Drop.UNDER_WAY, under_way.authority(view.route, scope, key)
     return None
 
 
@@ -61,11 +64,10 @@ def routed_read(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
 
     def routed(*args: Any, **kwargs: Any) -> Any:
         view = live.current
-        if under_way.pending or view.sets_differ or view.held_scopes or view.held_keys:
-            scope, key = bound.place(args, kwargs)
-            reason = apart(view, under_way, scope, key)
-            if reason is not None:
-                return standing_apart(view, reason, scope, args, kwargs)
+        if under_way.pending or not view.uniform:
+            found = apart(view, under_way, *bound.place(args, kwargs))
+            if found is not None:
+                return standing_apart(*found, args, kwargs)
         route = view.route
         if random() * 100.0 < route.reads_percent:
             store, method, items, calls = Store.NEW, new_method, new_items, new_calls
@@ -98,8 +100,7 @@ def _read_apart(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
     """A read of what the other store is known not to show: neither drawn, nor compared, nor answered by it instead."""
     track, clock = bound.track, wiring.clock
 
-    def read(view: RouteView, reason: Drop, scope: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        store = Store.LEGACY if reason is Drop.HELD else authority(view.route, scope)
+    def read(reason: Drop, store: Store, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         failed, began = False, clock()
         try:
             return bound.methods[store](*args, **kwargs)
@@ -156,33 +157,3 @@ def _fall_back(
         return None
     finally:
         bound.track.calls[store, Role.SERVED, failed].add(clock() - began)
-
-
-def routed_write(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
-    """A write: goes to the store with authority; the carrier brings it to the other one."""
-    live, under_way, clock, track = wiring.live, wiring.under_way, wiring.clock, bound.track
-
-    def note(scope: str | None, key: Hashable | None) -> None:
-        under_way.note(scope, key)
-        if bound.operation.moves and scope is not None:
-            under_way.note(None, key)  # the scope that it left is not known: any may be
-
-    def routed(*args: Any, **kwargs: Any) -> Any:
-        scope, key = bound.place(args, kwargs)
-        store = authority(live.current.route, scope)
-        began = clock()
-        try:
-            answer = bound.methods[store](*args, **kwargs)
-        except RepositoryError:  # refused: nothing has changed
-            track.calls[store, Role.SERVED, False].add(clock() - began)
-            raise
-        except BaseException:
-            note(scope, key)  # the commit may have been made all the same
-            track.calls[store, Role.SERVED, True].add(clock() - began)
-            raise
-        # Before the caller hears of it: what it reads next must not be older than its own write.
-        note(scope, key)
-        track.calls[store, Role.SERVED, False].add(clock() - began)
-        return answer
-
-    return routed

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random as randomness
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace, TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -20,19 +20,22 @@ from typing import Any, Generic, Self, TypeVar, cast
 from harness.bound import Bound
 from harness.compare import Comparison
 from harness.config import RuleSettings, ShadowSettings
+from harness.handover import Handover
 from harness.live import LiveRoute
-from harness.operations import operations_of
+from harness.operations import Operation, operations_of
 from harness.ports import Carrier, Clock, Publisher, Routes, SampleSink
-from harness.recorder import ROLL_UP_SECONDS, Recorder, RollUp
-from harness.routed import Wiring, apart, routed_read, routed_write
+from harness.recorder import ROLL_UP_SECONDS, Recorder, RollUp, Track
+from harness.routed import Wiring, apart, routed_read
 from harness.routing import RouteView, Store
 from harness.shadow import PAUSE_SECONDS, Shadow
 from harness.statistics import Drop, Failure, Statistics
 from harness.underway import UnderWay
+from harness.writes import routed_write
 
 C = TypeVar("C")
 
 CLOSE_SECONDS = 5.0
+WRITE_PATIENCE = 5.0  # seconds; the two commits of a move are milliseconds apart, a crash between them is resumed later
 
 
 class Router(Generic[C]):
@@ -43,7 +46,13 @@ class Router(Generic[C]):
     ``clock`` is monotonic seconds, ``random`` answers from 0 to below 1, ``now`` stamps samples.
 
     Answers and arguments must be values: they are compared after the caller has them, so whoever changes one
-    afterwards changes what is compared. Operations after ``close`` are served, and not compared.
+    afterwards changes what is compared. Operations after ``close`` are served, and not compared; writes that meet a
+    move of authority are not waited for any more.
+
+    A write goes to the store with authority and follows it when it moves: for ``write_patience`` seconds, then it
+    raises NoAuthority, with nothing changed. It is never made twice. ``rehearsals`` are repositories whose writes are
+    rolled back, whatever the guard says of them: with both, refused writes are compared. ``key_of`` makes a key of
+    its text again, for ``observe``.
     """
 
     def __init__(
@@ -63,6 +72,9 @@ class Router(Generic[C]):
         clock: Clock = time.monotonic,
         random: Callable[[], float] = randomness.random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        write_patience: float = WRITE_PATIENCE,
+        rehearsals: Mapping[Store, C] | None = None,
+        key_of: Callable[[str], Hashable] = str,
     ) -> None:
         settings = settings or ShadowSettings()
         operations = operations_of(contract)
@@ -82,11 +94,16 @@ class Router(Generic[C]):
             clock=clock,
             now=now,
         )
-        wiring = Wiring(self._live, self._under_way, self._shadow, clock, random, settings.fallback)
+        self._handover = Handover(self._live, self._under_way, key_of)
+        self._stopping = threading.Event()
+        wiring = Wiring(
+            self._live, self._under_way, self._shadow, clock, random, settings.fallback, write_patience, self._stopping
+        )
         routed: dict[str, Callable[..., Any]] = {}
         for name, operation in operations.items():
+            track = self._recorder.tracks[name]
             methods = {Store.LEGACY: getattr(legacy, name), Store.NEW: getattr(new, name)}
-            bound = Bound(operation, methods, self._recorder.tracks[name])
+            bound = Bound(operation, methods, track, _rehearsed(operation, rehearsals, track))
             routed[name] = (routed_read if operation.kind == "read" else routed_write)(bound, wiring)
         self.repository: C = cast(C, SimpleNamespace(**routed))
 
@@ -98,6 +115,22 @@ class Router(Generic[C]):
     def statistics(self) -> Statistics:
         """All that was counted since the start, as a copy."""
         return self._recorder.statistics()
+
+    def token(self) -> str:
+        """What another process must ``observe`` to read no older state than this one has written.
+
+        URL-safe text of less than 3,000 characters, for a session that goes on elsewhere. It names scopes and keys of
+        writes under way, and is neither encrypted nor signed. Raises ConfigError for a router without a carrier.
+        """
+        return self._handover.token()
+
+    def observe(self, token: str) -> None:
+        """From now on, show what the maker of the token had written: reads that touch it go to the authority.
+
+        Raises ConfigError for what is no token, and for a router without a carrier; StoreUnavailable when the route
+        of this process is out of date and cannot be read.
+        """
+        self._handover.observe(token)
 
     def start(self) -> None:
         """Read the route and start the threads. Raises StoreUnavailable when the route cannot be read."""
@@ -123,6 +156,7 @@ class Router(Generic[C]):
         def left() -> float:
             return min(seconds, max(0.0, until - self._clock()))
 
+        self._stopping.set()
         self.settle(seconds / 2)
         # Comparisons end before the recorder does, so that what they count is still handed on.
         self._shadow.stop(left() / 2)
@@ -144,7 +178,23 @@ class Router(Generic[C]):
         self.close()
 
     def _apart(self, scope: str | None, key: Hashable | None) -> Drop | None:
-        return apart(self._live.current, self._under_way, scope, key)
+        found = apart(self._live.current, self._under_way, scope, key)
+        return None if found is None else found[0]
 
     def _settled(self, scope: str | None, key: Hashable | None) -> bool:
         return self._carrier is None or self._carrier.is_settled(scope, key)
+
+
+def _rehearsed(operation: Operation, rehearsals: Mapping[Store, C] | None, track: Track) -> Bound | None:
+    if operation.kind == "read" or rehearsals is None:
+        return None
+    return Bound(operation, {store: _silent(getattr(rehearsals[store], operation.name)) for store in Store}, track)
+
+
+def _silent(write: Callable[..., Any]) -> Callable[..., None]:
+    """The write without its answer: only refusals are compared, for the stamps of what was rolled back differ."""
+
+    def rehearse(*args: Any, **kwargs: Any) -> None:
+        write(*args, **kwargs)
+
+    return rehearse

@@ -2,6 +2,8 @@
 
 Nothing here is in a caller's path but appending to a bounded queue. An unequal pair is no mismatch yet: it is looked
 at again, both stores being asked anew, until nothing is on its way any more and both repeat themselves.
+
+A write comes here only when it was refused, and as a rehearsal: asked of either store, it changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from harness.bound import Bound
 from harness.breaker import Breaker
 from harness.compare import Comparison, Outcome, Pair
 from harness.config import ShadowSettings
-from harness.errors import RepositoryError, StoreUnavailable
+from harness.errors import CannotHold, NoAuthority, RepositoryError, StoreUnavailable
 from harness.ports import Clock
 from harness.recorder import Recorder, Track
 from harness.records import FieldDifference, MismatchSample
@@ -55,7 +57,8 @@ class Shadow:
     """Compares in the background. Callers append to ``queue`` while it is shorter than ``room``, else ``refuse``.
 
     ``apart`` says whether a read cannot be compared now, and why; ``settled`` whether nothing is on its way for a
-    scope and key. Latencies and errors of a shadow's first call are counted, those of later looks are not.
+    scope and key. Latencies and errors of a shadow's first call are counted, those of later looks are not, nor those
+    of rehearsals: a store's writes must not look fast because it rehearsed what it refused.
     """
 
     def __init__(
@@ -130,12 +133,14 @@ class Shadow:
             worker.conclude(bound.track.drops[Drop.BREAKER_OPEN].add)
         except StoreUnavailable:
             worker.conclude(bound.track.drops[Drop.STORE_FAILED].add)
+        except NoAuthority:
+            worker.conclude(bound.track.drops[Drop.UNSETTLED].add)
 
     def _late(self, job: Task | Look, store: Store | None, seconds: float) -> None:
         bound = job.bound if isinstance(job, Look) else job[0]
         if store is not None:
             self._breakers[store].failed()
-            if not isinstance(job, Look):
+            if not isinstance(job, Look) and bound.timed:
                 bound.track.calls[store, Role.SHADOWED, True].add(seconds)
         stopped = self._refusal is Drop.STOPPED
         bound.track.drops[Drop.STOPPED if stopped else Drop.TIMEOUT if store is not None else Drop.UNSETTLED].add()
@@ -152,9 +157,11 @@ class Shadow:
 
     def _compare(self, worker: Worker[Task | Look], task: Task) -> None:
         bound, served, args, kwargs, answer, error = task
-        shadowed = self._ask(worker, bound, served.other, args, kwargs, counted=True)
+        shadowed = self._ask(worker, bound, served.other, args, kwargs, counted=bound.timed)
         pair = Pair.of(served, Outcome(answer, error), shadowed)
-        if (result := self._verdict(pair)) is None:
+        if _cannot_hold(pair):
+            worker.conclude(bound.track.drops[Drop.HELD].add)
+        elif (result := self._verdict(pair)) is None:
             look = Look(bound, served, args, kwargs, due=self._clock() + self._settings.look_seconds)
             worker.conclude(lambda: self._wait_for(look))
         else:
@@ -169,6 +176,8 @@ class Shadow:
         pair: Pair | None = None
         if apart is None and self._is_settled(worker, scope, key):
             pair = self._ask_both(worker, look)
+            if _cannot_hold(pair):
+                return worker.conclude(track.drops[Drop.HELD].add)
             result = self._verdict(pair)
             if result is not None:
                 later = Result.TRANSIENT if result is Result.MATCHED else result
@@ -241,7 +250,10 @@ class Shadow:
         *,
         counted: bool = False,
     ) -> Outcome:
-        """What the store answers or raises. Raises StoreUnavailable, _BreakerOpen, and Abandoned when it is late."""
+        """What the store answers or raises.
+
+        Raises StoreUnavailable, _BreakerOpen, Abandoned when it is late, and NoAuthority, which is no answer.
+        """
         breaker = self._breakers[store]
         if not breaker.allows():
             raise _BreakerOpen
@@ -255,11 +267,18 @@ class Shadow:
             bound.track.calls[store, Role.SHADOWED, failed].add(self._clock() - began)
         if unavailable:
             raise StoreUnavailable(f"{store} did not answer {bound.track.name}; the comparison is dropped")
+        if error is not None and issubclass(error, NoAuthority):
+            raise NoAuthority(f"{store} did not rehearse {bound.track.name}; the comparison is dropped")
         return outcome
 
     def _is_settled(self, worker: Worker[Task | Look], scope: str | None, key: Hashable | None) -> bool:
         """Whether nothing is on its way. Raises StoreUnavailable when it cannot be told."""
         return worker.call(functools.partial(self._settled, scope, key), None)
+
+
+def _cannot_hold(pair: Pair) -> bool:
+    errors = (pair.legacy.error, pair.new.error)
+    return any(error is not None and issubclass(error, CannotHold) for error in errors)
 
 
 def _outcome(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:

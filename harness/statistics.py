@@ -57,8 +57,9 @@ class Statistics:
     """Counts and latencies by operation. Written by one thread; ``merge`` adds another's.
 
     A latency stands for each call of a store: answered, refused or failed. An operation that fell back has two
-    served calls, so the operations that callers asked for are the served calls less the fallbacks, and the
-    unrecorded ones on top.
+    served calls, and a write one for each store that was asked in turn, so the operations that callers asked for are
+    the served calls less the fallbacks and the rerouted ones, and the unrecorded ones on top. Rehearsals of refused
+    writes are compared, and not timed.
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class Statistics:
         self.fields: Counter[tuple[str, str]] = Counter()  # (operation, field) of confirmed mismatches
         self.drops: Counter[Drop] = Counter()
         self.fallbacks: Counter[str] = Counter()  # reads that the other store answered, by operation
+        self.rerouted: Counter[str] = Counter()  # calls of a write beyond its first: the authority was elsewhere
         self.unrecorded: Counter[str] = Counter()  # calls whose latency was lost because a buffer was full
         self.failures: Counter[Failure] = Counter()
 
@@ -79,14 +81,15 @@ class Statistics:
         self.fields.update(other.fields)
         self.drops.update(other.drops)
         self.fallbacks.update(other.fallbacks)
+        self.rerouted.update(other.rerouted)
         self.unrecorded.update(other.unrecorded)
         self.failures.update(other.failures)
 
     @property
     def empty(self) -> bool:
         """Whether nothing at all was counted."""
-        counted = (self.latencies, self.comparisons, self.drops, self.fallbacks, self.unrecorded, self.failures)
-        return not any(counted)
+        counted = (self.latencies, self.comparisons, self.drops, self.failures)
+        return not any((*counted, self.fallbacks, self.rerouted, self.unrecorded))
 
     def latency(self, store: Store, role: Role | None = None, operation: str | None = None) -> Sketch:
         """All latencies of a store, of one role and one operation if asked, as one sketch."""
@@ -117,6 +120,7 @@ class Statistics:
             "fields": [[*key, n] for key, n in self.fields.items()],
             "drops": [[reason, n] for reason, n in self.drops.items()],
             "fallbacks": [[name, n] for name, n in self.fallbacks.items()],
+            "rerouted": [[name, n] for name, n in self.rerouted.items()],
             "unrecorded": [[name, n] for name, n in self.unrecorded.items()],
             "failures": [[part, n] for part, n in self.failures.items()],
         }
@@ -133,6 +137,7 @@ class Statistics:
         found.fields.update({(name, field): n for name, field, n in dumped["fields"]})
         found.drops.update({Drop(reason): n for reason, n in dumped["drops"]})
         found.fallbacks.update(dict(dumped["fallbacks"]))
+        found.rerouted.update(dict(dumped.get("rerouted", ())))  # older dumps have none
         found.unrecorded.update(dict(dumped["unrecorded"]))
         found.failures.update({Failure(part): n for part, n in dumped["failures"]})
         return found

@@ -7,9 +7,10 @@ it are answered by the store that took it. A thread nudges the carrier, so that 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 from harness.ports import Carrier
+from harness.routing import Route, Store
 
 LIMIT = 10_000  # writes told apart; beyond it every read counts as touching one
 FIRST_PAUSE = 0.05  # seconds between two attempts to carry over, doubled each time
@@ -20,19 +21,20 @@ Write = tuple[str | None, Hashable | None]  # scope and key, each None when it c
 
 
 class _Writes:
-    """A set of writes, with what a read asks of it. Added to under a lock, asked without one."""
+    """Writes and the stores that took them, with what a read asks of them. Added to under a lock, asked without one."""
 
-    __slots__ = ("all", "keyless", "keys", "scopeless", "scopes")
+    __slots__ = ("all", "keyless", "keys", "scopeless", "scopes", "stores")
 
-    def __init__(self, writes: frozenset[Write] = frozenset()) -> None:
-        self.all: set[Write] = set()
+    def __init__(self, writes: Mapping[Write, Store] | None = None) -> None:
+        self.all: dict[Write, Store] = {}
         self.scopes: set[str] = set()
-        self.keys: set[Hashable] = set()
+        self.keys: dict[Hashable, tuple[str | None, Store]] = {}  # the scope and the store of each key's last write
+        self.stores: set[Store] = set()
         self.scopeless = self.keyless = False
-        for write in writes:
-            self.add(write)
+        for write, store in (writes or {}).items():
+            self.add(write, store)
 
-    def add(self, write: Write) -> None:
+    def add(self, write: Write, store: Store) -> None:
         scope, key = write
         if scope is None:
             self.scopeless = True
@@ -41,8 +43,9 @@ class _Writes:
         if key is None:
             self.keyless = True
         else:
-            self.keys.add(key)
-        self.all.add(write)
+            self.keys[key] = scope, store
+        self.stores.add(store)
+        self.all[write] = store
 
     def touch(self, scope: str | None, key: Hashable | None) -> bool:
         """Whether one of the writes may have changed what a read of this scope and key sees.
@@ -79,14 +82,14 @@ class UnderWay:
         self._nudge, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, args=(carrier,), name="crossfade-carry", daemon=True)
 
-    def note(self, scope: str | None, key: Hashable | None) -> None:
-        """A write of this scope and key was, or may have been, committed."""
+    def note(self, scope: str | None, key: Hashable | None, store: Store) -> None:
+        """A write of this scope and key was, or may have been, committed in the store."""
         if self._carrier is None:
             return
         with self._lock:
             known = scope is not None or key is not None
             if known and len(self._waiting.all) + len(self._carrying.all) < self._limit:
-                self._waiting.add((scope, key))
+                self._waiting.add((scope, key), store)
             else:
                 self._overflows += 1  # not told apart any more, rather than forgotten
             self._expose()
@@ -96,6 +99,36 @@ class UnderWay:
         """Whether a read of this scope and key may see less than was written."""
         # One read of ``pending``: waiting and carrying change places in a single assignment.
         return self._overflows > 0 or any(writes.touch(scope, key) for writes in self.pending)
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a carrier, so that writes are kept at all."""
+        return self._carrier is not None
+
+    def authority(self, route: Route, scope: str | None, key: Hashable | None) -> Store:
+        """The store that shows the writes that a read of this scope and key touches.
+
+        A read that does not name the scope goes where the key's last write went, else where all the writes under way
+        went. While these are in both stores, neither shows them all: a list of everything is legacy's then, and so is
+        a key whose write was not told apart any more.
+        """
+        if scope is not None:
+            return route.authority(scope)
+        sole = route.sole_authority
+        if sole is not None:
+            return sole
+        pending = self.pending
+        for writes in pending:  # those that wait came after those that are being carried
+            if key is not None and key in writes.keys:
+                of_scope, store = writes.keys[key]
+                return store if of_scope is None else route.authority(of_scope)
+        stores = {store for writes in pending for store in tuple(writes.stores)}
+        return stores.pop() if len(stores) == 1 else Store.LEGACY
+
+    def present(self) -> tuple[Mapping[Write, Store], bool]:
+        """The writes under way and the stores that took them, and whether there are others, not told apart."""
+        with self._lock:
+            return self._carrying.all | self._waiting.all, self._overflows > 0
 
     def start(self) -> None:
         if self._carrier is not None:
@@ -137,7 +170,7 @@ class UnderWay:
             self._carrying, self._waiting = self._waiting, _Writes()
             carrying, overflows = self._carrying, self._overflows
             self._expose()
-        left: frozenset[Write] = frozenset()
+        left: Mapping[Write, Store] = {}
         all_arrived = False
         try:
             if carrying.all:
@@ -149,19 +182,19 @@ class UnderWay:
             self._failed(error)
             left = self._unsettled(carrier, carrying)
         with self._lock:
-            self._waiting, self._carrying = _Writes(left | frozenset(self._waiting.all)), _Writes()
+            self._waiting, self._carrying = _Writes({**left, **self._waiting.all}), _Writes()
             if all_arrived and overflows == self._overflows:  # none came while the carrier was asked
                 self._overflows = 0
             self._expose()
             return not left and not self._overflows
 
-    def _unsettled(self, carrier: Carrier, carrying: _Writes) -> frozenset[Write]:
+    def _unsettled(self, carrier: Carrier, carrying: _Writes) -> Mapping[Write, Store]:
         """What is left of writes that could not be carried over together: one bad scope must not hold up the rest."""
-        left = set(carrying.all)
+        left = dict(carrying.all)
         try:
             for write in list(left)[:CHECKED]:
                 if carrier.is_settled(*write):
-                    left.discard(write)
+                    del left[write]
         except Exception as error:  # noqa: BLE001 - it cannot be told now: they stay under way
             self._failed(error)
-        return frozenset(left)
+        return left

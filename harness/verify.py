@@ -71,6 +71,10 @@ class Queue(Protocol):
         """Those of the keys for which something is noted and not yet carried over."""
         ...
 
+    def owed(self, keys: Collection[str]) -> frozenset[str]:
+        """Those of the keys that new holds and legacy cannot, which is known."""
+        ...
+
     def quarantine(self) -> tuple[int, frozenset[str]]:
         """How many rows are in quarantine, and the keys of which legacy and quarantine now say something different.
 
@@ -91,6 +95,7 @@ class _Findings:
     examples: list[RowDifference] = field(default_factory=list)
     transient: int = 0
     unsettled: int = 0
+    owed: int = 0
 
 
 def verify(
@@ -138,6 +143,7 @@ def verify(
         quarantined=quarantined,
         unaccounted=unaccounted,
         new_only=queue.new_only(),
+        owed=findings.owed,
         seconds=clock() - started,
         examples=tuple(findings.examples),
     )
@@ -205,16 +211,19 @@ def _look(
     while open_keys:
         theirs, ours = new.records(open_keys), legacy.records(open_keys)
         scopes = {record.scope for record in (*theirs.values(), *ours.values())}
-        on_the_way = queue.noted(open_keys, scopes)
+        on_the_way, owed = queue.noted(open_keys, scopes), queue.owed(open_keys)
         for key in sorted(open_keys):
             mine, other = ours.get(key), theirs.get(key)
-            # With the version: legacy's row was not written to between the looks, not even back and forth.
-            seen = mine, other, mine and mine.version
+            # With the versions: neither row was written to between the looks, not even back and forth.
+            seen = mine, other, mine and mine.version, other and other.version
             if mine == other:
                 findings.transient += 1
                 open_keys.discard(key)
             elif key in on_the_way:
                 before.pop(key, None)
+            elif key in owed:
+                findings.owed += 1
+                open_keys.discard(key)
             elif before.get(key) == seen:
                 confirm(difference(legacy.columns, key, mine, other))
                 open_keys.discard(key)

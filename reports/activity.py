@@ -47,6 +47,7 @@ def _operation(evidence: Evidence, operation: str | None) -> dict[str, Any]:
         "not_compared": results[Result.NOT_COMPARED],
         "errors": {store.value: failed(store) for store in Store},
         "fallbacks": of(statistics.fallbacks),
+        "rerouted": of(statistics.rerouted),
         "unrecorded": of(statistics.unrecorded),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from rich.console import Console
 from sqlalchemy import Connection, Engine, MetaData, insert, text
 from sqlalchemy.schema import CreateSchema
 
+from adapters.postgres.apply import set_applying
 from adapters.prompts.canonical import Reading
 from adapters.prompts.dispatch import tenant_schema, tenant_tables
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping
@@ -92,6 +94,19 @@ class Migration:
 
     def new_sql(self, statement: str, **values: object) -> list[Any]:
         return _execute(self.stores.new, statement, values)
+
+    def behind(self, statement: str, **values: object) -> list[Any]:
+        """Run a statement on new past guard and capture: what a fault, or a restored backup, would do."""
+        with self.stores.new.begin() as connection:
+            set_applying(connection)
+            result = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
+
+    def route(self, writes_percent: float = 0.0, **pins: str) -> None:
+        """Write both stores' routes as a finished move of authority leaves them."""
+        statement = "UPDATE crossfade.route SET epoch = epoch + 1, writes_percent = :share, pins = cast(:pins AS jsonb)"
+        for store in (self.sql, self.new_sql):
+            store(statement, share=writes_percent, pins=json.dumps(pins))
 
     def prompt(self, tenant: str = "acme", project: int | None = 1, genai_type: int = 2, **columns: object) -> int:
         """Insert a row as Dispatch's own service would; its id."""

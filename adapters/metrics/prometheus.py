@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -54,6 +54,11 @@ class PrometheusPublisher:
             "Reads that the other store answered because the drawn one was away.",
             "operation",
         )
+        self._rerouted = self._counter(
+            "crossfade_writes_rerouted_total",
+            "Writes offered to another store, because authority had moved or was not told.",
+            "operation",
+        )
         self._unrecorded = self._counter(
             "crossfade_calls_unrecorded_total", "Calls whose duration was lost because a buffer was full.", "operation"
         )
@@ -65,6 +70,9 @@ class PrometheusPublisher:
         self._dirty = self._gauge("crossfade_dirty_keys", "Notes of changes not yet carried over.", "store")
         self._lag = self._gauge("crossfade_lag_seconds", "Age of the oldest such note, 0 without one.", "store")
         self._quarantined = self._gauge("crossfade_quarantined_rows", "Rows in quarantine.")
+        self._debt = self._gauge("crossfade_rollback_debt_rows", "Records of new that legacy cannot hold.")
+        self._rogue = self._gauge("crossfade_rogue_writes", "Writes that a store took without authority.", "store")
+        self._unfinished = self._gauge("crossfade_unfinished_acts", "1 while an act of authority is pending, else 0.")
         self._carried = self._counter("crossfade_rows_carried_total", "Rows carried over by catch-up.", "kind")
         self._copied = self._counter("crossfade_rows_copied_total", "Rows that backfill accounted for.", "result")
 
@@ -86,6 +94,8 @@ class PrometheusPublisher:
             self._drops.labels(reason).inc(n)
         for operation, n in increment.fallbacks.items():
             self._fallbacks.labels(operation).inc(n)
+        for operation, n in increment.rerouted.items():
+            self._rerouted.labels(operation).inc(n)
         for operation, n in increment.unrecorded.items():
             self._unrecorded.labels(operation).inc(n)
         for part, n in increment.failures.items():
@@ -105,6 +115,12 @@ class PrometheusPublisher:
 
     def quarantined(self, rows: int) -> None:
         self._quarantined.set(rows)
+
+    def authority(self, debt: int, rogue: Mapping[Store, int], *, unfinished: bool) -> None:
+        self._debt.set(debt)
+        for store, writes in rogue.items():
+            self._rogue.labels(store).set(writes)
+        self._unfinished.set(int(unfinished))
 
     def carried(self, done: Carried) -> None:
         """Count one batch of catch-up."""

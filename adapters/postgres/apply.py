@@ -27,11 +27,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.part import REASON, Part, texts
 from adapters.postgres.prepared import PreparedByShape, parameter
+from adapters.postgres.taking import Applied
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A table that carried rows are written to.
+    """A table that carried rows are written to; fulfils ``Taking``.
 
     ``flag``: a boolean column of which a uniqueness rule allows one true row in a scope, if there is such a rule.
     ``of_part``: whether a row came from a part of the other store.
@@ -67,32 +68,29 @@ class Destination:
         statement = select(self.key, self.scope).where(self.of_part(part), self.scope.isnot(None))
         return [(str(key), str(scope)) for key, scope in connection.execute(statement)]
 
+    def make_equal(self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]]) -> Applied:
+        """Make the records equal to ``rows``; those of ``keys`` without a fit one are deleted.
+
+        Deletes and disables come first, so that enabling another record of the scope meets no rival.
+        """
+        present = {str(getattr(row, self.part.key)): row for row in rows if getattr(row, REASON) is None}
+        gone = sorted(set(keys) - present.keys())
+        deleted = 0
+        if gone:
+            removal = self.prepared.get("delete", lambda: _deletion(self))
+            deleted = removal.execute(connection, keys=gone).rowcount
+        if not present:
+            return Applied(0, deleted)
+        if self.flag is not None:
+            _lower_flags(connection, self, self.flag, present)
+        upsert = self.prepared.get("upsert", lambda: _upsertion(self))
+        columns = {name: [getattr(row, name) for row in present.values()] for name in self.columns}
+        return Applied(upsert.execute(connection, **columns).rowcount, deleted)
+
 
 def set_applying(connection: Connection) -> None:
     """Until the transaction ends, triggers of ours and the updated_at trigger stand aside."""
     connection.execute(select(func.set_config("crossfade.applying", "on", True)))
-
-
-def apply(
-    connection: Connection, destination: Destination, keys: Collection[str], rows: Sequence[Row[Any]]
-) -> tuple[int, int]:
-    """Make the records equal to ``rows``; those of ``keys`` without a row are deleted. Returns (upserted, deleted).
-
-    Deletes and disables come first, so that enabling another record of the scope meets no rival.
-    """
-    present = {str(getattr(row, destination.part.key)): row for row in rows if getattr(row, REASON) is None}
-    gone = [key for key in keys if key not in present]
-    deleted = 0
-    if gone:
-        removal = destination.prepared.get("delete", lambda: _deletion(destination))
-        deleted = removal.execute(connection, keys=gone).rowcount
-    if not present:
-        return 0, deleted
-    if destination.flag is not None:
-        _lower_flags(connection, destination, destination.flag, present)
-    upsert = destination.prepared.get("upsert", lambda: _upsertion(destination))
-    columns = {name: [getattr(row, name) for row in present.values()] for name in destination.columns}
-    return upsert.execute(connection, **columns).rowcount, deleted
 
 
 def affected(connection: Connection, statement: Executable) -> int:

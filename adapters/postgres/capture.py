@@ -2,12 +2,11 @@
 
 They see what no wrapper sees: raw SQL, cascades, the other system itself. The notes are ``crossfade.dirty`` in the
 same database. A note of a record names scope and key; with a scope and no key it stands for the whole scope; with
-neither it stands for the whole part (TRUNCATE).
+neither it stands for the whole part (TRUNCATE). ``cascade`` says that the record went because its owner did.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from sqlalchemy import (
     Text,
     cast,
     column,
+    false,
     func,
     insert,
     literal,
@@ -32,16 +32,16 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateIndex, Index
 
+from adapters.postgres import triggers
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import Part
 from adapters.postgres.schema import dirty
+from adapters.postgres.triggers import Attachment, Trigger
 from harness.errors import Refused
 from harness.records import Backlog
+from harness.routing import Store
 
-SCHEMA = "crossfade"
-LOCK_ATTEMPTS = 10
 INDEX_TIMEOUT = "60s"
-LOCK_TIMEOUT = "1s"  # a waiting CREATE TRIGGER holds up every writer behind it, so it waits briefly and asks again
 _EVENTS = {
     "INSERT": "REFERENCING NEW TABLE AS arrived",
     "UPDATE": "REFERENCING OLD TABLE AS departed NEW TABLE AS arrived",
@@ -70,52 +70,26 @@ END
 """
 
 
-def attach(engine: Engine, part: Part) -> bool:
+def attach(engine: Engine, store: Store, part: Part) -> bool:
     """Capture changes of the part from now on; False if it was captured in just this way before.
 
     When this returns, every transaction that wrote to the table without being noted has ended, so a copy that
     starts now sees its rows. Raises Refused, with nothing changed, when long transactions keep the table's lock.
     """
-    if is_attached(engine, part):
-        return False
-    for _ in range(LOCK_ATTEMPTS):
-        try:
-            with engine.begin() as connection:
-                _create(connection, part)
-        except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
-                raise
-        else:
-            return True
-    raise Refused(
-        f"legacy: cannot attach capture to {_place(part)}: its lock was not to be had in {LOCK_ATTEMPTS} attempts of "
-        f"{LOCK_TIMEOUT}; end the long transactions on it (pg_stat_activity) and run the command again"
-    )
+    return triggers.attach(engine, store, _capture(part))
 
 
 def is_attached(engine: Engine, part: Part) -> bool:
     """Whether the part's changes are noted, by the same function as ``attach`` would create."""
-    with engine.connect() as connection:
-        return [row.prosrc for row in _triggers(connection, part)] == [_body(part)] * len(_EVENTS)
+    return triggers.is_attached(engine, _capture(part))
 
 
-def _standing(connection: Connection, part: Part) -> int:
-    return len(_triggers(connection, part))
+def was_attached(engine: Engine, part: Part) -> bool:
+    """Whether the part's changes are noted, be it by a function of another version or for other settings."""
+    return triggers.has_trigger(engine, _capture(part))
 
 
-def _triggers(connection: Connection, part: Part) -> Sequence[Any]:
-    """The part's capture triggers that fire whatever a session plays, with the text of their function."""
-    statement = text(
-        "SELECT p.prosrc FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
-        " JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.relname = :table AND n.nspname = coalesce(:schema, current_schema())"
-        " AND t.tgname = ANY(:names) AND t.tgenabled = 'A'"
-    )
-    names = [_trigger(event) for event in _EVENTS]
-    return connection.execute(statement, {"table": part.table.name, "schema": part.table.schema, "names": names}).all()
-
-
-def index_identity(engine: Engine, part: Part) -> None:
+def index_identity(engine: Engine, store: Store, part: Part) -> None:
     """Put an index on the part's computed key, without holding up writers. Repeats what a crash left invalid."""
     if part.identity is None:
         return
@@ -140,8 +114,8 @@ def index_identity(engine: Engine, part: Part) -> None:
             if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
                 raise
             raise Refused(
-                f"legacy: the index on {_place(part)} waited longer than {INDEX_TIMEOUT} for older transactions; end "
-                "them (pg_stat_activity) and run the command again, or do without it (--no-id-index)"
+                f"{store}: the index on {triggers.place(part.table)} waited longer than {INDEX_TIMEOUT} for older "
+                "transactions; end them (pg_stat_activity) and run the command again, or do without it (--no-id-index)"
             ) from error
         finally:
             connection.execute(select(func.set_config("lock_timeout", "0", False)))
@@ -149,7 +123,7 @@ def index_identity(engine: Engine, part: Part) -> None:
 
 
 def backlog(engine: Engine) -> Backlog:
-    """How much is noted and not yet carried over, and how old the oldest note is."""
+    """How much is noted in this database and not yet carried over, and how old the oldest note is."""
     age = func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(dirty.c.noted_at)), 0)
     with engine.connect() as connection:
         notes, lag = connection.execute(select(func.count(), age).select_from(dirty)).one()
@@ -162,59 +136,42 @@ def note(connection: Connection, notes: Sequence[dict[str, str | None]]) -> None
         connection.execute(insert(dirty), list(notes))
 
 
-def _create(connection: Connection, part: Part) -> None:
-    connection.execute(select(func.set_config("lock_timeout", LOCK_TIMEOUT, True)))
-    function = sql.Identifier(SCHEMA, _function(part))
-    place = sql.Identifier(*([part.table.schema] if part.table.schema else []), part.table.name)
-    statements = [
-        sql.SQL(
-            "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-            " SET search_path = pg_catalog, pg_temp AS {}"
-        ).format(function, sql.Literal(_body(part)))
-    ]
-    standing = _standing(connection, part) == len(_EVENTS)
-    for event, tables in _EVENTS.items():
-        if standing:
-            break  # the triggers call the function that has just been replaced; the table need not be locked
-        trigger = sql.Identifier(_trigger(event))
-        statements.append(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger, place))
-        statements.append(
-            sql.SQL("CREATE TRIGGER {} AFTER {} ON {} {} FOR EACH STATEMENT EXECUTE FUNCTION {}()").format(
-                trigger, sql.SQL(event), place, sql.SQL(tables), function
-            )
-        )
-        # Also for sessions that play a replica: their writes must be carried over like any other.
-        statements.append(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(place, trigger))
-    driver = connection.connection.driver_connection
-    assert driver is not None  # noqa: S101 - a live connection has one; for the type checker
-    for statement in statements:
-        connection.exec_driver_sql(statement.as_string(driver).replace("%", "%%"))
+def _capture(part: Part) -> Attachment:
+    function = triggers.function_name("capture", part.table)
+    standing = tuple(
+        Trigger(f"crossfade_capture_{event.lower()}", f"AFTER {event}", f"{tables} FOR EACH STATEMENT", function)
+        for event, tables in _EVENTS.items()
+    )
+    return Attachment("capture", part.table, {function: _body(part)}, standing)
 
 
 def _body(part: Part) -> str:
     arrived, departed = _rows(part, "arrived"), _rows(part, "departed")
     both = union(_noted(part, arrived), _noted(part, departed)).subquery("both_")
-    named: list[Any] = [literal(part.name, Text), *(cast(null(), Text) for _ in range(3))]
+    named: list[Any] = [literal(part.name, Text), *(cast(null(), Text) for _ in range(3)), false()]
     whole = select(*named)
     return _BODY.format(
         inserted=literal_sql(_insert(_noted(part, arrived))),
         updated=literal_sql(_insert(select(both))),
-        deleted=literal_sql(_insert(_noted(part, departed))),
+        deleted=literal_sql(_insert(_noted(part, departed, gone=True))),
         forgotten=literal_sql(part.forget(departed)) if part.forget else "NULL",
         truncated=literal_sql(_insert(whole)),
         forgotten_all="NULL" if part.forget_all is None else literal_sql(part.forget_all),
     )
 
 
-def _noted(part: Part, rows: TableClause) -> Any:
-    noted = part.noted(rows).subquery("noted")
-    scope, key, local = noted.c.scope, noted.c.key, noted.c.local
+def _noted(part: Part, rows: TableClause, *, gone: bool = False) -> Any:
+    cascaded = part.cascaded(rows.c) if gone and part.cascaded else false()
+    noted = part.noted(rows).add_columns(cascaded.label("cascade")).subquery("noted")
+    scope, key, local, cascade = noted.c.scope, noted.c.key, noted.c.local, noted.c.cascade
     named = literal(part.name, Text).label("part")
     if not part.whole_scopes:
-        return select(named, scope, key, local)
+        return select(named, scope, key, local, cascade)
     # Each row under its key, so that one that goes is known to have gone, and each scope once as a whole.
-    scopes = select(named, scope, cast(null(), Text).label("key"), cast(null(), Text).label("local"))
-    return union(select(named, scope, key, local), scopes.where(scope.isnot(None)))
+    scopes = select(
+        named, scope, cast(null(), Text).label("key"), cast(null(), Text).label("local"), false().label("cascade")
+    )
+    return union(select(named, scope, key, local, cascade), scopes.where(scope.isnot(None)))
 
 
 def _rows(part: Part, name: str) -> TableClause:
@@ -222,18 +179,4 @@ def _rows(part: Part, name: str) -> TableClause:
 
 
 def _insert(rows: Any) -> Insert:
-    return insert(dirty).from_select(["part", "scope", "key", "local"], rows, include_defaults=False)
-
-
-def _trigger(event: str) -> str:
-    return f"crossfade_capture_{event.lower()}"
-
-
-def _function(part: Part) -> str:
-    """A name of its own for each table, within PostgreSQL's 63 bytes whatever the table's is."""
-    digest = hashlib.sha256(_place(part).encode()).hexdigest()[:16]
-    return f"capture_{part.table.name[:24]}_{digest}"
-
-
-def _place(part: Part) -> str:
-    return f"{part.table.schema}.{part.table.name}" if part.table.schema else part.table.name
+    return insert(dirty).from_select(["part", "scope", "key", "local", "cascade"], rows, include_defaults=False)

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import BIT
 
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.part import REASON, VERSION, Part, these
-from adapters.postgres.schema import dirty, quarantine
+from adapters.postgres.schema import debt, dirty, quarantine
 from harness.routing import Store
 from harness.verify import Digest, Record
 
@@ -106,8 +106,8 @@ class TableSide:
         return union_all(*selects)
 
 
-class LegacyQueue:
-    """What legacy's dirty queue and the ledger's quarantine say of rows under verification."""
+class Queues:
+    """What both dirty queues, quarantine and rollback debt say of rows under verification."""
 
     def __init__(self, legacy: Engine, side: TableSide, new: Engine, new_only: ColumnElement[bool], table: Any) -> None:
         self._legacy, self._side, self._new = legacy, side, new
@@ -116,11 +116,19 @@ class LegacyQueue:
     def noted(self, keys: Collection[str], scopes: Collection[str | None]) -> frozenset[str]:
         named = [scope for scope in scopes if scope is not None]
         whole = and_(dirty.c.key.is_(None), or_(dirty.c.scope.is_(None), dirty.c.scope.in_(named)))
-        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
-            if connection.execute(select(dirty.c.seq).where(whole).limit(1)).first() is not None:
-                return frozenset(keys)
-            statement = select(dirty.c.key).where(dirty.c.key == any_(these(keys)))
-            return frozenset(connection.execute(statement).scalars())
+        found: set[str] = set()
+        for store, engine in ((Store.LEGACY, self._legacy), (Store.NEW, self._new)):
+            with speaking_for(store), engine.connect() as connection:
+                if connection.execute(select(dirty.c.seq).where(whole).limit(1)).first() is not None:
+                    return frozenset(keys)
+                statement = select(dirty.c.key).where(dirty.c.key == any_(these(keys)))
+                found |= set(connection.execute(statement).scalars())
+        return frozenset(found)
+
+    def owed(self, keys: Collection[str]) -> frozenset[str]:
+        chosen = select(debt.c.key).where(debt.c.key == any_(these(keys)), debt.c.row.is_(None))
+        with speaking_for(Store.NEW), self._new.connect() as connection:
+            return frozenset(connection.execute(chosen).scalars())
 
     def quarantine(self) -> tuple[int, frozenset[str]]:
         unfit = self._side.unfit()

@@ -20,6 +20,7 @@ from harness.errors import (
     Conflict,
     CrossfadeError,
     InvalidRecord,
+    NoAuthority,
     StoreContended,
     StoreTimeout,
     StoreUnavailable,
@@ -80,6 +81,10 @@ def speaking_for(store: Store) -> Iterator[None]:
 def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
     state, said = error.sqlstate or "", error.diag.message_primary or "no message"
     rule = f" {error.diag.constraint_name}" if error.diag.constraint_name else ""
+    if state == "XF001":  # our guard's own words, which name no more than the scope and the stores
+        return NoAuthority(said)
+    if state == "XF002":
+        return CannotHold(said)
     if state in {"23505", "23P01"}:
         return Conflict(f"{store}: the uniqueness rule{rule} forbids this record; another one stands in its place")
     if state == "23514":

@@ -1,27 +1,48 @@
-"""The dirty queue as catch-up reads it: notes of what changed in legacy and is not yet carried over."""
+"""The dirty queue as catch-up reads it: notes of what changed in one store and is not yet carried over."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Engine, and_, any_, delete, exists, func, insert, literal, or_, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    and_,
+    any_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+)
 
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.part import texts
+from adapters.postgres.prepared import Prepared, PreparedByShape, parameter
 from adapters.postgres.schema import dirty
 from harness.routing import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One note. Without a key it stands for its whole scope, without either for its whole part."""
+    """One note. Without a key it stands for its whole scope, without either for its whole part.
+
+    ``cascade``: the record went because its owner did, whoever has authority over it.
+    """
 
     seq: int
     part: str
     scope: str | None
     key: str | None
     local: str | None
+    cascade: bool = False
 
     @property
     def of_whole_part(self) -> bool:
@@ -29,30 +50,57 @@ class Note:
 
 
 class Notes:
-    """Legacy's dirty queue. Any number of workers read it; nothing is locked here."""
+    """One store's dirty queue. Any number of workers read it; nothing is locked here."""
 
-    def __init__(self, legacy: Engine) -> None:
-        self._legacy = legacy
+    def __init__(self, store: Store, engine: Engine) -> None:
+        self._store, self._engine = store, engine
+        self._prepared = PreparedByShape()
 
-    def oldest(self, most: int, condition: Any = None) -> list[Note]:
-        """The oldest notes, those that fulfil a condition on ``dirty`` if one is given."""
-        statement = select(dirty.c.seq, dirty.c.part, dirty.c.scope, dirty.c.key, dirty.c.local)
-        if condition is not None:
-            statement = statement.where(condition)
-        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
-            return [Note(*row) for row in connection.execute(statement.order_by(dirty.c.seq).limit(most))]
+    def oldest(self, most: int, *, alone: Collection[str], gone: Collection[str]) -> list[Note]:
+        """The oldest notes, without those of scopes left ``alone`` (the empty text: of none) and of ``gone`` parts."""
+        kept = and_(
+            func.coalesce(dirty.c.scope, "") != func.all(texts("alone")), dirty.c.part != func.all(texts("gone"))
+        )
+        return self._read("oldest", lambda: _notes(kept), most=most, alone=sorted(alone), gone=sorted(gone))
+
+    def named(
+        self, scopes: Collection[str], keys: Collection[Hashable], upto: int, most: int, *, alone: Collection[str]
+    ) -> list[Note]:
+        """The oldest notes for one of the scopes or keys that were written as number ``upto`` or earlier."""
+
+        def build() -> Select[Any]:
+            named = or_(dirty.c.scope == any_(texts("scopes")), dirty.c.key == any_(texts("keys")))
+            spared = func.coalesce(dirty.c.scope, "") != func.all(texts("alone"))
+            return _notes(and_(named, spared, dirty.c.seq <= parameter("upto", BigInteger)))
+
+        values = {"scopes": sorted(scopes), "keys": [str(key) for key in keys], "alone": sorted(alone)}
+        return self._read("named", build, upto=upto, most=most, **values)
+
+    def where(self, condition: ColumnElement[bool], most: int) -> list[Note]:
+        """The oldest notes that fulfil a condition on ``dirty``."""
+        with speaking_for(self._store), self._engine.connect() as connection:
+            return [_note(row) for row in connection.execute(_columns().where(condition).limit(most))]
+
+    def _read(self, shape: str, build: Callable[[], Select[Any]], **values: Any) -> list[Note]:
+        statement = self._prepared.get(shape, build)
+        with speaking_for(self._store), self._engine.connect() as connection:
+            return [_note(row) for row in statement.execute(connection, **values)]
+
+    def latest(self) -> int:
+        """The greatest number of a note now, 0 if there is none."""
+        with speaking_for(self._store), self._engine.connect() as connection:
+            return int(connection.execute(select(func.coalesce(func.max(dirty.c.seq), 0))).scalar_one())
 
     def left(self) -> int:
         """How many there are."""
-        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
+        with speaking_for(self._store), self._engine.connect() as connection:
             return int(connection.execute(select(func.count()).select_from(dirty)).scalar_one())
 
-    def noted_now(self, scopes: Collection[str], keys: Collection[Hashable]) -> Any:
-        """The condition of being noted for one of the scopes or keys, and not later than now."""
-        named = or_(dirty.c.scope.in_(list(scopes)), dirty.c.key.in_([str(key) for key in keys]))
-        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
-            latest = connection.execute(select(func.coalesce(func.max(dirty.c.seq), 0))).scalar_one()
-        return and_(named, dirty.c.seq <= latest)
+    def count(self, condition: ColumnElement[bool], most: int) -> int:
+        """How many fulfil a condition, not counted beyond ``most``."""
+        some = select(dirty.c.seq).where(condition).limit(most).subquery()
+        with speaking_for(self._store), self._engine.connect() as connection:
+            return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
 
     def any_for(self, scope: str | None, key: Hashable | None) -> bool:
         """Whether anything is noted for the scope, or, without one, for the key, or, without both, at all."""
@@ -62,13 +110,34 @@ class Notes:
             statement = statement.where(or_(dirty.c.scope == scope, whole_part))
         elif key is not None:
             statement = statement.where(or_(dirty.c.key == str(key), dirty.c.key.is_(None)))
-        with speaking_for(Store.LEGACY), self._legacy.connect() as connection:
+        with speaking_for(self._store), self._engine.connect() as connection:
             return bool(connection.execute(select(exists(statement))).scalar_one())
 
-    def settle(self, read: Sequence[Note], instead: Sequence[dict[str, str | None]] = ()) -> None:
-        """Delete exactly the notes that were read, in one transaction with those that come in their place."""
-        numbers = literal([note.seq for note in read], ARRAY(BigInteger))
-        with speaking_for(Store.LEGACY), self._legacy.begin() as connection:
+    def settle(
+        self,
+        read: Sequence[Note],
+        instead: Sequence[dict[str, str | None]] = (),
+        also: Callable[[Connection], object] = lambda _: None,
+    ) -> None:
+        """Delete exactly the notes that were read, in one transaction with ``also`` and the notes that come instead."""
+        with speaking_for(self._store), self._engine.begin() as connection:
+            also(connection)
             if instead:
                 connection.execute(insert(dirty), list(instead))
-            connection.execute(delete(dirty).where(dirty.c.seq == any_(numbers)))
+            _FORGET.execute(connection, numbers=[note.seq for note in read])
+
+
+def _note(row: Any) -> Note:
+    return Note(*row)
+
+
+def _columns() -> Select[Any]:
+    chosen = dirty.c.seq, dirty.c.part, dirty.c.scope, dirty.c.key, dirty.c.local, dirty.c.cascade
+    return select(*chosen).order_by(dirty.c.seq)
+
+
+def _notes(condition: ColumnElement[bool]) -> Select[Any]:
+    return _columns().where(condition).limit(parameter("most", BigInteger))
+
+
+_FORGET = Prepared(delete(dirty).where(dirty.c.seq == any_(parameter("numbers", ARRAY(BigInteger)))))

@@ -23,6 +23,7 @@ from sqlalchemy import (
     case,
     cast,
     literal,
+    literal_column,
     null,
     select,
 )
@@ -56,6 +57,7 @@ class Part:
     ``where_key``, given an array of canonical keys as text: a condition, fit for an index, that their rows fulfil; a
     few others may fulfil it too, so the canonical key is asked for again (``by_keys``).
     ``where_scope``: the rows of a scope, or None if this part cannot hold the scope.
+    ``where_scopes``, given an array of scopes: their rows; None where they cannot be told in one condition.
     ``noted``: for rows of the table's shape, what capture writes down: columns scope, key, local, all text.
     ``forget``: what else must go when such rows are deleted, if anything; ``forget_all``: when all are.
     ``identity``: an expression worth an index, because the canonical key is computed and not stored.
@@ -79,6 +81,7 @@ class Part:
     where_scope: Callable[[str], ColumnElement[bool] | None]
     noted: Callable[[FromClause], Select[Any]]
     scope_of: Callable[[Any], ColumnElement[str]]
+    where_scopes: Callable[[ColumnElement[Any]], ColumnElement[bool]] | None = None
     cascaded: Callable[[Any], ColumnElement[bool]] | None = None
     unholdable: Callable[[Any], ColumnElement[Any]] | None = None
     forget: Callable[[FromClause], Delete] | None = None
@@ -93,7 +96,9 @@ class Part:
 
         So that a huge text or a stamp that Python cannot hold never leaves the database.
         """
-        rows = self.canonical.add_columns(self.local.label("local")).subquery("rows")
+        # OFFSET 0 keeps the planner from computing the reason once for each column that asks for it.
+        whole = self.canonical.add_columns(self.local.label("local")).offset(literal_column("0"))
+        rows = whole.subquery("rows")
         named = {self.key, self.scope, REASON, "local"}
         columns: list[ColumnElement[Any]] = [
             column if column.name in named else case((rows.c[REASON].is_(None), column)).label(column.name)

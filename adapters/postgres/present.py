@@ -1,4 +1,4 @@
-"""The authority's present rows for what was noted."""
+"""The present rows of the store with authority, for what was noted there."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harness.routing import Store
 
 
 class PresentRows:
-    """Reads legacy's rows as they are now. ``parts`` answers the parts known at the time, by name."""
+    """Reads a store's rows as they are now. ``parts`` answers the parts known at the time, by name."""
 
-    def __init__(self, legacy: Engine, parts: Callable[[], Mapping[str, Part]]) -> None:
-        self._legacy, self._find_parts = legacy, parts
+    def __init__(self, store: Store, engine: Engine, parts: Callable[[], Mapping[str, Part]]) -> None:
+        self._store, self._engine, self._find_parts = store, engine, parts
         self._prepared = PreparedByShape()
 
     @property
@@ -26,23 +26,28 @@ class PresentRows:
         return self._find_parts()
 
     def of(self, notes: Iterable[Note]) -> list[Row[Any]]:
-        """The authority's present rows for the notes, each with ``key_``, ``scope_`` and ``part_``."""
+        """The present rows for the notes, each with ``key_``, ``scope_`` and ``part_``."""
+        notes = list(notes)
         rows: list[Row[Any]] = []
-        with speaking_for(Store.LEGACY), self._legacy.connect() as authority:
+        with speaking_for(self._store), self._engine.connect() as connection:
             for name in {note.part for note in notes}:
                 of_part = [note for note in notes if note.part == name]
-                if local := sorted({note.local for note in of_part if note.local is not None}):
-                    rows.extend(self._by_local(self._parts[name]).execute(authority, local=local))
-                wholes = {note.scope for note in of_part if note.key is None and note.scope is not None}
-                for scope in sorted(wholes):
-                    condition = self._parts[name].where_scope(scope)
-                    if condition is not None:
-                        rows.extend(authority.execute(_named(self._parts[name], condition)))
+                part = self._parts[name]
+                wholes = sorted({note.scope for note in of_part if note.key is None and note.scope is not None})
+                if wholes and part.where_scopes is not None:
+                    rows.extend(self._by_scopes(part).execute(connection, scopes=wholes))
+                elif wholes:
+                    for condition in filter(_is_there, map(part.where_scope, wholes)):
+                        rows.extend(connection.execute(_named(part, condition)))
+                seen = {row.local for row in rows if row.part_ == name}
+                local = {note.local for note in of_part if note.local is not None} - seen
+                if local:
+                    rows.extend(self._by_local(part).execute(connection, local=sorted(local)))
             # A record whose row is gone may live on in another one (deleted here, saved anew there).
             found = {str(row.key_) for row in rows}
             if gone := sorted({note.key for note in notes if note.key is not None} - found):
                 for part in self._parts.values():
-                    rows.extend(self._by_key(part).execute(authority, keys=gone))
+                    rows.extend(self._by_key(part).execute(connection, keys=gone))
         return list({(row.part_, row.local): row for row in rows}.values())
 
     def _by_key(self, part: Part) -> Prepared:
@@ -52,12 +57,22 @@ class PresentRows:
 
         return self._prepared.get(("key", part.name), build)
 
+    def _by_scopes(self, part: Part) -> Prepared:
+        assert part.where_scopes is not None  # noqa: S101 - the caller has looked; for the type checker
+        condition = part.where_scopes(texts("scopes"))
+        return self._prepared.get(("scopes", part.name), lambda: _named(part, condition))
+
     def _by_local(self, part: Part) -> Prepared:
         return self._prepared.get(part.name, lambda: _named(part, part.where_local(texts("local"))))
 
 
-def _named(part: Part, condition: ColumnElement[bool]) -> Select[Any]:
+def _is_there(condition: ColumnElement[bool] | None) -> bool:
+    return condition is not None
+
+
+def _named(part: Part, condition: ColumnElement[bool] | None) -> Select[Any]:
     """The part's rows that fulfil the condition, each with ``key_``, ``scope_`` and ``part_``."""
+    assert condition is not None  # noqa: S101 - filtered before; for the type checker
     rows = part.carried_where(condition).subquery()
     key, scope = rows.c[part.key].label("key_"), rows.c[part.scope].label("scope_")
     return select(rows, key, scope, literal(part.name, Text).label("part_"))

@@ -147,6 +147,7 @@ route = Table(
     Column("salt", Text, nullable=False),
     *_guarding(),
     Column("rollback_safe", Boolean, nullable=False, server_default=text("true")),
+    Column("automatic", JSONB, nullable=False, server_default=text("'[]'")),
     CheckConstraint("single", name="route_single"),
     CheckConstraint("reads_percent BETWEEN 0 AND 100", name="route_reads_percent"),
     CheckConstraint("writes_percent BETWEEN 0 AND 100", name="route_writes_percent"),

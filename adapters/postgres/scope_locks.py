@@ -1,41 +1,64 @@
-"""Locks that keep workers out of each other's scopes, and out of the way of a backfill chunk."""
+"""Locks that keep workers out of each other's scopes, out of the way of backfill chunks, and clear of a fence."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import ColumnElement, Connection, Text, column, func, literal_column, select
+from sqlalchemy.exc import DBAPIError
 
-from adapters.postgres.errors import translate
+from adapters.postgres.authority import ROUTE, authority_now
+from adapters.postgres.errors import driver_error
+from adapters.postgres.guard import FENCE
+from adapters.postgres.part import texts
+from adapters.postgres.prepared import Prepared
 from harness.routing import Store
 
 _LOCK_CLASS = 0x43F0  # advisory locks of scopes: this number, and a bucket of the scope's hash
 _LOCK_BUCKETS = 1024  # a power of two; a server's lock table has room for some 6,400 locks, shared with everybody
 
-
-def lock_scopes(connection: Connection, scopes: Collection[str | None]) -> set[str | None]:
-    """Those of the scopes whose lock could be had at once; it lasts until the transaction ends."""
-    names = sorted(scope or "" for scope in scopes)
-    statement = text(
-        "SELECT scope FROM unnest(cast(:scopes AS text[])) AS scope"
-        " WHERE pg_try_advisory_xact_lock(:class, hashtext(scope) & :buckets)"
-    )
-    found = connection.execute(
-        statement, {"scopes": names, "class": _LOCK_CLASS, "buckets": _LOCK_BUCKETS - 1}
-    ).scalars()
-    return {scope or None for scope in found}
+# One trip to the server. The table first: where a chunk is being copied, nothing else is waited for.
+_BEGIN = (
+    "LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT;"
+    " SELECT set_config('crossfade.applying', 'on', true),"
+    f" pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]})"
+)
 
 
-def stand_beside_backfill(connection: Connection) -> bool:
-    """Whether no chunk is being copied; none will be until the transaction ends."""
+class StandAside(Exception):
+    """A chunk is being copied, or a whole part expanded: come back later."""
+
+
+def begin_carrying(connection: Connection) -> None:
+    """Begin a transaction that carries state to this database; triggers of ours stand aside until it ends.
+
+    Until then no authority moves to or from this store. Raises StandAside while a chunk is being copied.
+    """
     try:
-        with connection.begin_nested():
-            connection.execute(text("LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT"))
-    except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
-            return False
-        raise translate(Store.NEW, error) from error
+        connection.exec_driver_sql(_BEGIN, execution_options={"no_parameters": True})
     except DBAPIError as error:
-        raise translate(Store.NEW, error) from error
-    return True
+        if getattr(driver_error(error), "sqlstate", None) == "55P03":  # lock_not_available
+            raise StandAside from error
+        raise
+
+
+def lock_scopes(connection: Connection, scopes: Collection[str | None]) -> dict[str | None, Store]:
+    """Those of the scopes whose lock could be had at once, until the transaction ends, and who has their authority.
+
+    As this database's copy of the route says, which cannot change meanwhile (``begin_carrying``).
+    """
+    rows: Sequence[Any] = _LOCK.execute(connection, scopes=sorted(scope or "" for scope in scopes)).all()
+    return {scope or None: Store(authority) for scope, authority in rows}
+
+
+def _locking() -> Prepared:
+    class_: ColumnElement[int] = literal_column(str(_LOCK_CLASS))
+    buckets: ColumnElement[int] = literal_column(str(_LOCK_BUCKETS - 1))
+    scope = func.unnest(texts("scopes")).table_valued(column("scope", Text), name="given").render_derived(name="given")
+    held = func.pg_try_advisory_xact_lock(class_, func.hashtext(scope.c.scope).op("&")(buckets))
+    decided = authority_now(func.nullif(scope.c.scope, literal_column("''", Text)))
+    return Prepared(select(scope.c.scope, decided).select_from(scope, ROUTE).where(held))
+
+
+_LOCK = _locking()

@@ -91,6 +91,25 @@ REASONS = {
     Reason.ENABLED_CONFLICT: 'another enabled prompt of the project stands before it (scope_policy = "project")',
 }
 
+
+class DebtReason:
+    """Why legacy cannot hold a row of the new side. The first that applies, in this order."""
+
+    NO_PLACE = "no_place"
+    NO_PROJECT = "no_project"
+    ORGANIZATION_DIFFERS = "organization_differs"
+    STAMP_OUT_OF_RANGE = "stamp_out_of_range"
+    SECOND_DISABLED = "second_disabled"
+
+
+DEBT_REASONS = {
+    DebtReason.NO_PLACE: "the prompt's project_id names no organization, project and type of legacy",
+    DebtReason.NO_PROJECT: "legacy has no project of that number, or no longer",
+    DebtReason.ORGANIZATION_DIFFERS: "the prompt's organization_id is not the organization that its project_id names",
+    DebtReason.STAMP_OUT_OF_RANGE: "a stamp is infinite or outside the years 1 to 9999, as UTC or on legacy's clock",
+    DebtReason.SECOND_DISABLED: "the scope has an older disabled prompt; legacy holds one enabled and one disabled",
+}
+
 # A PostgreSQL integer as it is printed, no more and no less; fit for PostgreSQL's regular expressions and Python's.
 _UP_TO_INT4 = (
     "[1-9][0-9]{0,8}|1[0-9]{9}|20[0-9]{8}|21[0-3][0-9]{7}|214[0-6][0-9]{6}|2147[0-3][0-9]{5}|21474[0-7][0-9]{4}"

@@ -39,7 +39,10 @@ class PromptRepository(Protocol):
 
     @write(scope=lambda prompt: prompt.project_id, key=lambda prompt: prompt.id)
     def save(self, prompt: Prompt) -> Prompt:
-        """Add the prompt under its own id and stamps, and return it as stored."""
+        """Add the prompt under its own id and stamps, and return it as stored.
+
+        Asked again with the very same prompt, it answers as the first time, unless the prompt has changed since.
+        """
         ...
 
     @write(scope=lambda prompt: prompt.project_id, key=lambda prompt: prompt.id, moves=True)

@@ -73,6 +73,9 @@ sidecar = Table(
     Column("description", Text),
     Column("type", String(50)),
     Column("version", Integer),
+    # Instants that the row's own stamps cannot tell from another: clocks set back show the same time twice.
+    Column("created_at", DateTime(timezone=True)),
+    Column("updated_at", DateTime(timezone=True)),
     Column("xmin", Text, system=True),
     CheckConstraint("char_length(name) BETWEEN 1 AND 255", name="sidecar_name_length"),
     CheckConstraint("version > 0", name="sidecar_version_positive"),
@@ -154,13 +157,20 @@ def scope_of(organization: str, rows: Any, reading: Reading) -> ColumnElement[st
     return project + _word("/") + _by_type(rows.genai_type, slugs, other)
 
 
-def _stamp(first: Any, second: Any, zone: str) -> ColumnElement[Any]:
-    """The first stamp, else the second, else the epoch, read in legacy's zone."""
-    epoch = literal_column("TIMESTAMPTZ '1970-01-01 00:00:00+00'", TIMESTAMP(timezone=True))
-    return func.coalesce(_instant(first, zone), _instant(second, zone), epoch)
+EPOCH: ColumnElement[Any] = literal_column("TIMESTAMPTZ '1970-01-01 00:00:00+00'", TIMESTAMP(timezone=True))
 
 
-def _instant(stamp: Any, zone: str) -> ColumnElement[Any]:
+def _told(stamp: Any, said: Any, zone: str) -> ColumnElement[Any]:
+    """The instant that the sidecar says of a stamp, as long as the stamp still shows it; else as the stamp reads."""
+    return case((local_stamp(said, zone) == stamp, said), else_=instant(stamp, zone))
+
+
+def local_stamp(moment: Any, zone: str) -> ColumnElement[Any]:
+    """What legacy's clock shows at an instant."""
+    return func.timezone(_word(zone), moment)
+
+
+def instant(stamp: Any, zone: str) -> ColumnElement[Any]:
     """The stamp in its zone. Far beyond what can be carried, infinite: timezone() raises at PostgreSQL's own limits."""
     late: ColumnElement[Any] = literal_column("TIMESTAMP '10001-01-01'")
     early: ColumnElement[Any] = literal_column("TIMESTAMP '0002-01-01 BC'")
@@ -201,14 +211,16 @@ def canonical_select(organization: str, prompt: Table, reading: Reading, *, with
     names = {known.number: known.display for known in LEGACY_TYPES}
     types = {known.number: known.type.value for known in LEGACY_TYPES}
     unknown = _word("Unknown Type (") + cast(columns.genai_type, Text) + _word(")")
-    created = _stamp(columns.created_at, columns.updated_at, reading.time_zone)
-    updated = _stamp(columns.updated_at, columns.created_at, reading.time_zone)
+    own_created = _told(columns.created_at, side.created_at, reading.time_zone)
+    own_updated = _told(columns.updated_at, side.updated_at, reading.time_zone)
+    created = func.coalesce(own_created, own_updated, EPOCH)
+    updated = func.coalesce(own_updated, own_created, EPOCH)
     whens: list[Any] = [
         (columns.project_id.is_(None), _word(Reason.NO_PROJECT)),
         (columns.genai_prompt == _word(""), _word(Reason.EMPTY_CONTENT)),
         (func.char_length(columns.genai_prompt) > _number(CONTENT_LIMIT), _word(Reason.CONTENT_TOO_LONG)),
         (func.char_length(scope) > _number(TEXT_LIMIT), _word(Reason.SCOPE_TOO_LONG)),
-        (or_(_unfit(created), _unfit(updated)), _word(Reason.STAMP_OUT_OF_RANGE)),
+        (or_(out_of_range(created), out_of_range(updated)), _word(Reason.STAMP_OUT_OF_RANGE)),
     ]
     if not reading.by_type:
         whens.append((_conflict(prompt, reading), _word(Reason.ENABLED_CONFLICT)))
@@ -240,13 +252,15 @@ class _NoSidecar:
     id = type_coerce(literal_column("NULL::uuid"), Uuid)
     name = description = type = type_coerce(literal_column("NULL::text"), Text)
     version = type_coerce(literal_column("NULL::integer"), Integer)
+    created_at = updated_at = type_coerce(literal_column("NULL::timestamptz"), DateTime(timezone=True))
 
 
 def _beside(organization: str, legacy_id: Any) -> ColumnElement[bool]:
     return and_(sidecar.c.organization == _word(organization), sidecar.c.legacy_id == legacy_id)
 
 
-def _unfit(stamp: ColumnElement[Any]) -> ColumnElement[bool]:
+def out_of_range(stamp: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether an instant is infinite or outside the years 1 to 9999."""
     first: ColumnElement[Any] = literal_column("TIMESTAMPTZ '0001-01-01 00:00:00+00'")
     after: ColumnElement[Any] = literal_column("TIMESTAMPTZ '10000-01-01 00:00:00+00'")
     return or_(stamp < first, stamp >= after)

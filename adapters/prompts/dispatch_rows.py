@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from adapters.prompts.canonical import CONTENT_LIMIT, NAMESPACE, TEXT_LIMIT, Reading, Reason, legacy_type
 from adapters.prompts.prompt import Prompt, PromptType
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class LegacyRow:
@@ -34,6 +36,8 @@ class SidecarRow:
     description: str | None = None
     type: str | None = None
     version: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 def legacy_id(organization: str, number: int) -> uuid.UUID:
@@ -59,8 +63,8 @@ def read_row(
     side = side or SidecarRow(legacy_id(organization, row.id))
     scope = None if row.project_id is None else scope_name(organization, row.project_id, row.genai_type, reading)
     try:
-        created = _zoned(row.created_at or row.updated_at, reading.time_zone)
-        updated = _zoned(row.updated_at or row.created_at, reading.time_zone)
+        own_created = _told(row.created_at, side.created_at, reading.time_zone)
+        own_updated = _told(row.updated_at, side.updated_at, reading.time_zone)
     except OverflowError:
         return None, _reason(row, scope) or Reason.STAMP_OUT_OF_RANGE
     prompt = Prompt(
@@ -74,8 +78,8 @@ def read_row(
         organization_id=organization,
         enabled=row.enabled,
         version=1 if side.version is None else side.version,
-        created_at=created,
-        updated_at=updated,
+        created_at=own_created or own_updated or _EPOCH,
+        updated_at=own_updated or own_created or _EPOCH,
     )
     return prompt, _reason(row, scope)
 
@@ -90,14 +94,27 @@ def _reason(row: LegacyRow, scope: str | None) -> str | None:
     return Reason.SCOPE_TOO_LONG if len(scope) > TEXT_LIMIT else None
 
 
-def _zoned(stamp: datetime | None, zone: str) -> datetime:
+def _told(stamp: datetime | None, said: datetime | None, zone: str) -> datetime | None:
+    """The instant that the sidecar says of a stamp, as long as the stamp still shows it; else as the stamp reads."""
+    if stamp is None:
+        return None
+    return said if said is not None and _local(said, zone) == stamp else _zoned(stamp, zone)
+
+
+def _local(moment: datetime, zone: str) -> datetime | None:
+    """What legacy's clock shows at an instant; None where that is beyond Python, as no stamp held here can be."""
+    try:
+        return moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+    except OverflowError:
+        return None
+
+
+def _zoned(stamp: datetime, zone: str) -> datetime:
     """The stamp as an instant, read as PostgreSQL reads it.
 
     In a gap (clocks forward) PostgreSQL takes the offset before it, in a fold (clocks back) the one after it
     (``DetermineTimeZoneOffset`` in its datetime.c): both are the smaller of the two offsets.
     """
-    if stamp is None:
-        return datetime.fromtimestamp(0, UTC)
     place = ZoneInfo(zone)
     offsets = (stamp.replace(tzinfo=place, fold=fold).utcoffset() for fold in (0, 1))
     return (stamp - min(offset or timedelta() for offset in offsets)).replace(tzinfo=UTC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,16 +23,16 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.part import Part, texts
 from adapters.postgres.prepared import Prepared, parameter
-from adapters.prompts.canonical import COLUMNS, LegacyScope, Reading, legacy_type, parse_scope
-from adapters.prompts.dispatch import sidecar, tenant_part
+from adapters.prompts.canonical import COLUMNS, DebtReason, LegacyScope, Reading, parse_scope
+from adapters.prompts.dispatch import tenant_part
 from adapters.prompts.prompt import Prompt
 from adapters.prompts.prompt_manager import canonical_select as new_select
 from adapters.prompts.prompt_manager import prompts
 from adapters.prompts.repository import Rows
+from adapters.prompts.sidecar import RowName, Sidecar, describe, next_numbers
 from harness.errors import CannotHold, Conflict
 from harness.routing import Store
 
@@ -69,6 +70,35 @@ class PromptManagerMapping:
         return connection.execute(delete(prompts).where(prompts.c.id == id)).rowcount == 1
 
 
+class RehearsalMapping(PromptManagerMapping):
+    """Prompt Manager's table under legacy's rules too, for rehearsing there what legacy has refused.
+
+    The two stores differ by design in how many disabled prompts a scope may have; while both are in use, legacy's
+    rule counts. ``part`` is new's table as it is carried back.
+    """
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        assert part.unholdable is not None  # noqa: S101 - a giving part has it; for the type checker
+        self._reason = Prepared(select(part.unholdable(prompts.c)).where(prompts.c.id == parameter("id")))
+
+    def insert(self, connection: Connection, prompt: Prompt) -> None:
+        super().insert(connection, prompt)
+        self._check(connection, prompt.id)
+
+    def update(self, connection: Connection, prompt: Prompt) -> bool:
+        found = super().update(connection, prompt)
+        self._check(connection, prompt.id)
+        return found
+
+    def _check(self, connection: Connection, id: UUID) -> None:
+        reason = self._reason.execute(connection, id=id).scalar_one_or_none()
+        if reason == DebtReason.SECOND_DISABLED:
+            raise Conflict("new, rehearsed: legacy has room for one disabled prompt of a type and project")
+        if reason is not None:
+            raise CannotHold(f"new, rehearsed: legacy could not hold it ({reason})")
+
+
 def _values(prompt: Prompt) -> dict[str, Any]:
     return {name: getattr(prompt, name) for name in COLUMNS}
 
@@ -86,6 +116,7 @@ class DispatchMapping:
         self._none = Rows("none", self.parts[0].canonical.where(literal(False)))
         self._by_id = _union([part.by_keys(texts("ids")) for part in self.parts])
         self._in_scope = {part.name: part.canonical.where(_of_place(part.table, reading)) for part in self.parts}
+        self._sidecar = Sidecar(reading.time_zone)
         self._located = {part.name: Prepared(_locating(part)) for part in self.parts}
 
     @property
@@ -110,9 +141,12 @@ class DispatchMapping:
         if self._locate(connection, prompt.id) is not None:
             raise Conflict(f"legacy has a prompt with id {prompt.id} already; update it instead")
         # The sidecar goes first: capture notes the row under the id that the sidecar names.
-        sequence = func.pg_get_serial_sequence(cast(_qualified(table), Text), "id")
-        number = connection.execute(select(func.nextval(sequence))).scalar_one()
-        self._write_sidecar(connection, place, number, prompt)
+        kept = self._sidecar.release(connection, prompt.id)
+        if kept is not None and kept.organization == place.organization:
+            number = kept.legacy_id
+        else:
+            [number] = next_numbers(connection, table, 1)
+        self._write_sidecar(connection, place, number, prompt, prompt.created_at, prompt.updated_at)
         row = _legacy_values(prompt, place)
         row["created_at"] = func.timezone(self._reading.time_zone, prompt.created_at)
         row["updated_at"] = func.timezone(self._reading.time_zone, prompt.updated_at)
@@ -122,14 +156,14 @@ class DispatchMapping:
         found = self._locate(connection, prompt.id)
         if found is None:
             return False
-        organization, number = found
+        organization, number, created_at = found
         place, table = self._place(prompt)
         if place.organization != organization:
             raise CannotHold(
                 f"legacy cannot move prompt {prompt.id} from organization {organization} to {place.organization}; "
                 "delete it there and save it here"
             )
-        self._write_sidecar(connection, place, number, prompt)
+        self._write_sidecar(connection, place, number, prompt, created_at)
         row = _legacy_values(prompt, place)
         row["updated_at"] = func.timezone(self._reading.time_zone, func.clock_timestamp())
         return connection.execute(update(table).where(table.c.id == number).values(row)).rowcount == 1
@@ -138,12 +172,11 @@ class DispatchMapping:
         found = self._locate(connection, id)
         if found is None:
             return False
-        organization, number = found
+        organization, number, _ = found
         table = self._parts[organization].table
         gone = connection.execute(delete(table).where(table.c.id == number)).rowcount == 1
         # Last: capture has noted the row under its sidecar's id by now.
-        beside = and_(sidecar.c.organization == organization, sidecar.c.legacy_id == number)
-        connection.execute(delete(sidecar).where(beside))
+        self._sidecar.drop(connection, [RowName(organization, number)])
         return gone
 
     def _place(self, prompt: Prompt) -> tuple[LegacyScope, Table]:
@@ -161,30 +194,30 @@ class DispatchMapping:
             )
         return place, self._parts[place.organization].table
 
-    def _locate(self, connection: Connection, id: UUID) -> tuple[str, int] | None:
-        """The tenant and row number of a prompt, its row locked until the transaction ends."""
+    def _locate(self, connection: Connection, id: UUID) -> tuple[str, int, datetime | None] | None:
+        """Tenant, number and created_at of a prompt, its row locked until the transaction ends."""
         for part in self.parts:
-            number = self._located[part.name].execute(connection, ids=[str(id)]).scalar_one_or_none()
-            if number is not None:
-                own = part.table.c.id
-                locked = connection.execute(select(own).where(own == int(number)).with_for_update())
-                return None if locked.scalar_one_or_none() is None else (part.name, int(number))
+            row: Any = self._located[part.name].execute(connection, ids=[str(id)]).one_or_none()
+            if row is not None:
+                own, number = part.table.c.id, int(row[0])
+                locked = connection.execute(select(own).where(own == number).with_for_update())
+                return None if locked.scalar_one_or_none() is None else (part.name, number, row[1])
         return None
 
-    def _write_sidecar(self, connection: Connection, place: LegacyScope, number: int, prompt: Prompt) -> None:
-        """Say in the sidecar what the row itself does not, and no more: the rest goes on following the row."""
+    def _write_sidecar(
+        self,
+        connection: Connection,
+        place: LegacyScope,
+        number: int,
+        prompt: Prompt,
+        created_at: datetime | None,
+        updated_at: datetime | None = None,
+    ) -> None:
         if place.type is None:
             raise CannotHold(_UNTYPED)
-        known = legacy_type(place.type)
-        values = {
-            "id": prompt.id,
-            "name": prompt.name if prompt.name != known.display else None,
-            "description": prompt.description,
-            "type": prompt.type.value if prompt.type is not known.type else None,
-            "version": prompt.version if prompt.version != 1 else None,
-        }
-        statement = insert(sidecar).values(organization=place.organization, legacy_id=number, **values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["organization", "legacy_id"], set_=values))
+        row = RowName(place.organization, number)
+        entry = describe(row, place.type, prompt, created_at=created_at, updated_at=updated_at)
+        self._sidecar.write(connection, [entry])
 
 
 _UNTYPED = (
@@ -200,9 +233,9 @@ def _of_place(table: Table, reading: Reading) -> ColumnElement[bool]:
 
 
 def _locating(part: Part) -> Select[Any]:
-    """The table's own keys of the rows with one of ``ids``."""
+    """The table's own keys and stamps of the rows with one of ``ids``."""
     rows = part.carried_where(part.where_key(texts("ids"))).subquery("rows")
-    return select(rows.c.local).where(cast(rows.c.id, Text) == any_(texts("ids")))
+    return select(rows.c.local, rows.c.created_at).where(cast(rows.c.id, Text) == any_(texts("ids")))
 
 
 def _legacy_values(prompt: Prompt, place: LegacyScope) -> dict[str, Any]:
@@ -213,10 +246,6 @@ def _legacy_values(prompt: Prompt, place: LegacyScope) -> dict[str, Any]:
         "enabled": prompt.enabled,
         "project_id": place.project,
     }
-
-
-def _qualified(table: Table) -> Any:
-    return literal(f'"{str(table.schema).replace(chr(34), chr(34) * 2)}"."{table.name}"')
 
 
 def _union(selects: Sequence[Select[Any]]) -> Select[Any]:

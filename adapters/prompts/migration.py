@@ -8,36 +8,47 @@ What the command line and an application share::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Event
 from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, select
 
+from adapters.postgres import rogue
 from adapters.postgres.apply import Destination
+from adapters.postgres.batch import Giver, Taker
 from adapters.postgres.bulk import ChunkCopier
-from adapters.postgres.capture import is_attached
-from adapters.postgres.carry import StateCarrier
-from adapters.postgres.digest import LegacyQueue, TableSide
+from adapters.postgres.capture import backlog, is_attached
+from adapters.postgres.carry import BothWays, StateCarrier
+from adapters.postgres.crossing import Crossing
+from adapters.postgres.digest import Queues, TableSide
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.fence import RouteFences, differ, read_authority
+from adapters.postgres.guard import guard_mode
 from adapters.postgres.ledger.evidence import EvidenceBook
+from adapters.postgres.ledger.journal import JournalBook, read_stand
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
 from adapters.postgres.part import Part, these
 from adapters.postgres.pool import check_server, open_engine
-from adapters.prompts.canonical import COLUMNS, Reading
+from adapters.prompts.canonical import COLUMNS, Reading, parse_scope
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.discover import require_tenants
-from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping
-from adapters.prompts.prompt_manager import migrating, prompts, whole_part
+from adapters.prompts.dispatch_taking import DispatchTaking
+from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping, RehearsalMapping
+from adapters.prompts.prompt_manager import giving_part, migrating, prompts, whole_part
 from adapters.prompts.repository import SqlPromptRepository
 from harness.config import Settings
 from harness.errors import NotPrepared, Refused
+from harness.moving import Act, Mover, Stand
 from harness.phases import NEXT_STEP, Phase, at_least
 from harness.ports import Publisher
+from harness.records import Backlog
 from harness.router import Router
 from harness.routing import Store
 
@@ -77,16 +88,105 @@ class Stores:
     def new_repository(self) -> SqlPromptRepository:
         return SqlPromptRepository(self.new, PromptManagerMapping())
 
+    # Carrying, both ways
+
     @cached_property
-    def carrier(self) -> StateCarrier:
+    def giving_part(self) -> Part:
+        """New's table as it is carried back, guarded and captured."""
+        return giving_part([part.name for part in self.mapping.parts], self.reading)
+
+    @cached_property
+    def dispatch_taking(self) -> DispatchTaking:
+        return DispatchTaking(self.mapping.parts, self.reading)
+
+    @cached_property
+    def carrier(self) -> BothWays:
         return self.new_carrier()
 
-    def new_carrier(self) -> StateCarrier:
-        """A worker of its own; each thread wants one."""
-        return StateCarrier(self.legacy, self._parts_now, self.new, self.destination, self.settings.catchup)
+    def new_carrier(self) -> BothWays:
+        """A worker of its own; each thread wants one. Where writes cannot move, nothing is carried back."""
+        stores = tuple(Store) if self.reading.by_type else (Store.LEGACY,)
+        return BothWays(*map(self.carrier_from, stores))
+
+    def carrier_from(self, store: Store) -> StateCarrier:
+        """A worker of one direction."""
+        if store is Store.LEGACY:
+            giver = Giver(Store.LEGACY, self.legacy, self._parts_now)
+            taker = Taker(Store.NEW, self.new, self.destination, lambda _: self.giving_part.name)
+        else:
+            giver = Giver(Store.NEW, self.new, lambda: (self.giving_part,))
+            taker = Taker(Store.LEGACY, self.legacy, self.dispatch_taking, self._tenant_of)
+        return StateCarrier(giver, taker, self.settings.catchup)
+
+    def _tenant_of(self, scope: str) -> str | None:
+        place = parse_scope(scope, with_type=self.reading.by_type)
+        known = {part.name for part in self.mapping.parts}
+        return place.organization if place is not None and place.organization in known else None
 
     def _parts_now(self) -> tuple[Part, ...]:
         return DispatchMapping(require_tenants(self.legacy), self.reading).parts
+
+    # Moving authority
+
+    def engine(self, store: Store) -> Engine:
+        return self.legacy if store is Store.LEGACY else self.new
+
+    def parts_of(self, store: Store) -> tuple[Part, ...]:
+        return self.mapping.parts if store is Store.LEGACY else (self.giving_part,)
+
+    @cached_property
+    def journal(self) -> JournalBook:
+        return JournalBook(self.new)
+
+    def stand(self) -> Stand:
+        """Route and phase as they are now."""
+        return read_stand(self.new)
+
+    @property
+    def salt(self) -> str:
+        return self.routes.view().route.salt
+
+    @property
+    def fences(self) -> RouteFences:
+        return RouteFences(self.legacy, self.new, prompts)
+
+    def routes_differ(self) -> bool:
+        """Whether the two stores' guards go by different routes: an act is half done, or a store was restored."""
+        routes = {}
+        for store in Store:
+            with speaking_for(store), self.engine(store).connect() as connection:
+                routes[store] = read_authority(connection, store)
+        return differ(routes)
+
+    def guard_modes(self) -> dict[Store, str]:
+        modes = {}
+        for store in Store:
+            with speaking_for(store), self.engine(store).connect() as connection:
+                modes[store] = guard_mode(connection)
+        return modes
+
+    def rogue_writes(self) -> dict[Store, int]:
+        """How many writes each store has taken without authority, under guard mode ``record``."""
+        return {store: rogue.count(self.engine(store), store) for store in Store}
+
+    def mover(self, act: Act, stop: Event, told: Callable[[str], None]) -> Mover:
+        """What carries out, finishes or undoes an act."""
+        sides = {Store.LEGACY: self.legacy_side, Store.NEW: self.new_side}
+        crossing = Crossing(
+            self.carrier_from(act.loser),
+            self.carrier_from(act.loser.other),
+            sides[act.loser],
+            sides[act.loser.other],
+            self.new,
+            self.salt,
+            self.settings.move,
+            time.monotonic,
+            stop,
+            told,
+        )
+        return Mover(
+            self.fences, self.journal, crossing.approach, crossing.drain, self.settings.move, time.monotonic, stop, told
+        )
 
     @cached_property
     def copier(self) -> ChunkCopier:
@@ -109,8 +209,8 @@ class Stores:
         return TableSide(self.new, Store.NEW, [self.destination.part], COLUMNS, within=self.migrating)
 
     @cached_property
-    def queue(self) -> LegacyQueue:
-        return LegacyQueue(self.legacy, self.legacy_side, self.new, ~self.migrating, prompts)
+    def queue(self) -> Queues:
+        return Queues(self.legacy, self.legacy_side, self.new, ~self.migrating, prompts)
 
     def places(self, authority: Connection, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Part and local key of those records that legacy has, by canonical key."""
@@ -136,6 +236,11 @@ class Stores:
             publisher=publisher,
             samples=EvidenceBook(self.new, self.settings.compare.samples),
             roll_up=MinuteRollUp(StatisticsBook(self.new), uuid4()),
+            rehearsals={
+                Store.LEGACY: SqlPromptRepository(self.legacy, self.mapping, rehearsing=True),
+                Store.NEW: SqlPromptRepository(self.new, RehearsalMapping(self.giving_part), rehearsing=True),
+            },
+            key_of=UUID,
         )
 
     def has_new_only(self) -> bool:
@@ -146,8 +251,21 @@ class Stores:
         latest = EvidenceBook(self.new).verifications(1)
         return bool(latest and latest[0].new_only)
 
+    def backlogs(self) -> dict[Store, Backlog]:
+        """Each store's dirty queue."""
+        found = {}
+        for store in Store:
+            with speaking_for(store):
+                found[store] = backlog(self.engine(store))
+        return found
+
     def uncaptured_tenants(self) -> list[str]:
-        """Tenants that appeared since ``prepare``: nothing of theirs is noted yet, so every gate is blocked."""
+        """Tenants that appeared since ``prepare``: nothing of theirs is noted yet, so every gate is blocked.
+
+        None once legacy was let go of: then nothing is noted, and nothing has to be.
+        """
+        if self.phase is Phase.COMPLETE:
+            return []
         with speaking_for(Store.LEGACY):
             return [part.name for part in self.mapping.parts if not is_attached(self.legacy, part)]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
@@ -22,16 +23,24 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    and_,
     any_,
+    case,
     cast,
+    exists,
     func,
+    literal,
     literal_column,
+    null,
+    or_,
     select,
     text,
+    tuple_,
 )
 
 from adapters.postgres.part import REASON, Part
-from adapters.prompts.canonical import COLUMNS, INTEGER, LEGACY_TYPES, TEXT_LIMIT, UNKNOWN_TYPE
+from adapters.prompts.canonical import COLUMNS, INTEGER, LEGACY_TYPES, TEXT_LIMIT, UNKNOWN_TYPE, DebtReason, Reading
+from adapters.prompts.dispatch import local_stamp, out_of_range
 from adapters.prompts.prompt import PromptType
 
 metadata = MetaData()
@@ -50,6 +59,7 @@ prompts = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("system_message", Text),
+    Column("xmin", Text, system=True),  # the transaction that wrote the row
     CheckConstraint("char_length(name) >= 1 AND char_length(name) <= 255", name="prompts_name_length"),
     CheckConstraint("char_length(content) >= 1 AND char_length(content) <= 10000", name="prompts_content_length"),
     CheckConstraint(
@@ -79,15 +89,16 @@ def canonical_select() -> Select[Any]:
     return select(*chosen, literal_column("NULL::text", Text).label(REASON))
 
 
-def migrating(organizations: Sequence[str], *, with_type: bool) -> ColumnElement[bool]:
+def migrating(organizations: Sequence[str], *, with_type: bool, rows: Any = prompts.c) -> ColumnElement[bool]:
     """Whether a row belongs to this migration: its scope is one that legacy has a place for.
 
     The others are new-only: born in the new system, unknown to legacy, never carried and never "extra".
+    ``rows``: whatever has the table's columns as attributes.
     """
     tenants = "|".join(re.escape(name) for name in organizations)
     slugs = "|".join([*(known.slug for known in LEGACY_TYPES), UNKNOWN_TYPE])
     pattern = f"^(?:{tenants})/project-{INTEGER}" + (f"/(?:{slugs})$" if with_type else "$")
-    return func.coalesce(prompts.c.project_id.regexp_match(pattern), False)
+    return func.coalesce(rows.project_id.regexp_match(pattern), False)
 
 
 def whole_part() -> Part:
@@ -98,6 +109,9 @@ def whole_part() -> Part:
 
     def where_scope(scope: str) -> ColumnElement[bool]:
         return prompts.c.project_id == scope
+
+    def where_scopes(scopes: ColumnElement[Any]) -> ColumnElement[bool]:
+        return prompts.c.project_id == any_(scopes)
 
     def noted(rows: FromClause) -> Select[Any]:
         key = cast(rows.c.id, Text)
@@ -114,6 +128,74 @@ def whole_part() -> Part:
         where_local=where_local,
         where_key=where_local,
         where_scope=where_scope,
+        where_scopes=where_scopes,
         noted=noted,
         scope_of=lambda rows: rows.project_id,
+        version=cast(prompts.c.xmin, Text),
     )
+
+
+def giving_part(organizations: Sequence[str], reading: Reading) -> Part:
+    """The table ``prompts`` as it is carried back to legacy: ``reason`` says why legacy cannot hold a row.
+
+    Of several disabled prompts of a scope legacy holds the oldest. So the reading of one depends on its siblings, and
+    scopes are noted as a whole. ``unholdable`` knows no order: whoever adds a disabled prompt beside another is told,
+    even one with an earlier stamp, for then it is the other that falls out.
+    """
+    older = _rival(
+        prompts.c, lambda rival: tuple_(rival.created_at, rival.id) < tuple_(prompts.c.created_at, prompts.c.id)
+    )
+    reason = _debt(prompts.c, organizations, reading, older)
+    chosen: list[ColumnElement[Any]] = [prompts.c[name] for name in COLUMNS]
+
+    def unholdable(rows: Any) -> ColumnElement[Any]:
+        return _debt(rows, organizations, reading, _rival(rows, lambda rival: rival.id != rows.id))
+
+    # OFFSET 0 keeps the planner from computing the reason anew for each column that depends on it.
+    canonical = select(*chosen, reason.label(REASON)).offset(literal_column("0"))
+    return replace(whole_part(), canonical=canonical, unholdable=unholdable, whole_scopes=True)
+
+
+def _debt(rows: Any, organizations: Sequence[str], reading: Reading, rival: ColumnElement[bool]) -> ColumnElement[Any]:
+    """Why legacy cannot hold a row, or NULL. The first that applies, in this order."""
+    stamps = rows.created_at, rows.updated_at
+    whens: list[tuple[ColumnElement[bool], str]] = [
+        (~migrating(organizations, with_type=reading.by_type, rows=rows), DebtReason.NO_PLACE),
+        (
+            rows.organization_id.is_distinct_from(func.split_part(rows.project_id, _word("/"), _one())),
+            DebtReason.ORGANIZATION_DIFFERS,
+        ),
+        (or_(*(out_of_range(stamp) for stamp in stamps)), DebtReason.STAMP_OUT_OF_RANGE),
+        # Only now: at PostgreSQL's own limits timezone() raises.
+        (or_(*(_out_of_local_range(stamp, reading.time_zone) for stamp in stamps)), DebtReason.STAMP_OUT_OF_RANGE),
+        (and_(~rows.enabled, rival), DebtReason.SECOND_DISABLED),
+    ]
+    return cast(case(*((condition, _word(reason)) for condition, reason in whens), else_=null()), Text)
+
+
+def _rival(rows: Any, stands_before: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Whether the row's scope has another disabled prompt."""
+    rival = prompts.alias("rival")
+    same_scope = rival.c.project_id == rows.project_id
+    return exists(
+        select(_one())
+        .select_from(rival)
+        .where(same_scope, ~rival.c.enabled, stands_before(rival.c))
+        .correlate_except(rival)
+    )
+
+
+def _out_of_local_range(stamp: ColumnElement[Any], zone: str) -> ColumnElement[bool]:
+    """Dispatch could not read such a stamp in its own zone."""
+    local = local_stamp(stamp, zone)
+    first: ColumnElement[Any] = literal_column("TIMESTAMP '0001-01-01'")
+    after: ColumnElement[Any] = literal_column("TIMESTAMP '10000-01-01'")
+    return or_(local < first, local >= after)
+
+
+def _word(word: str) -> ColumnElement[str]:
+    return literal(word, literal_execute=True)
+
+
+def _one() -> ColumnElement[int]:
+    return literal_column("1", Integer)

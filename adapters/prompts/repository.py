@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Executable, Select, func, select
+from sqlalchemy import Connection, Engine, Executable, Select, func, select, text
 
+from adapters.postgres.apply import set_applying
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.prepared import PreparedByShape, parameter
 from adapters.prompts.canonical import COLUMNS
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptPage, PromptType
-from harness.errors import NotFound
+from harness.errors import Conflict, NotFound
 from harness.routing import Store
 
 
@@ -56,10 +57,14 @@ class StoreMapping(Protocol):
 
 
 class SqlPromptRepository:
-    """Fulfils ``PromptRepository`` over an engine and a mapping. Safe for threads; each call is one transaction."""
+    """Fulfils ``PromptRepository`` over an engine and a mapping. Safe for threads; each call is one transaction.
 
-    def __init__(self, engine: Engine, mapping: StoreMapping) -> None:
-        self._engine, self._mapping = engine, mapping
+    ``rehearsing``: writes are checked by every rule of the store, deferred ones too, and then rolled back. The guard
+    and other triggers of ours stand aside.
+    """
+
+    def __init__(self, engine: Engine, mapping: StoreMapping, *, rehearsing: bool = False) -> None:
+        self._engine, self._mapping, self._rehearsing = engine, mapping, rehearsing
         self._prepared = PreparedByShape()
 
     def find_by_id(self, id: UUID) -> Prompt | None:
@@ -113,9 +118,15 @@ class SqlPromptRepository:
         return PromptPage(tuple(_prompt(row) for row in answer), total, query.page, query.limit)
 
     def save(self, prompt: Prompt) -> Prompt:
-        with self._writing() as connection:
-            self._mapping.insert(connection, prompt)
-            return self._stored(connection, prompt.id)
+        try:
+            with self._writing() as connection:
+                self._mapping.insert(connection, prompt)
+                return self._stored(connection, prompt.id)
+        except Conflict:
+            # A caller whose answer was lost asks again: what stands there already is just what was to be saved.
+            if not self._rehearsing and self.find_by_id(prompt.id) == prompt:
+                return prompt
+            raise
 
     def update(self, prompt: Prompt) -> Prompt:
         with self._writing() as connection:
@@ -156,8 +167,15 @@ class SqlPromptRepository:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         # The commit is inside speaking_for: Dispatch's uniqueness rule is deferred and speaks only then.
-        with speaking_for(self._mapping.store), self._engine.begin() as connection:
+        with speaking_for(self._mapping.store), self._engine.connect() as connection:
+            if not self._rehearsing:
+                with connection.begin():
+                    yield connection
+                return
+            set_applying(connection)
             yield connection
+            connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+            connection.rollback()
 
 
 def _filtered(records: Rows, wanted: Mapping[str, Any]) -> Select[Any]:

@@ -229,12 +229,12 @@ class OwnScopes:
     def _remove(self, connection: Connection, number: int) -> None:
         local: Select[Any] = select(self._prompt.c.id).where(self._prompt.c.project_id == number)
         ids = list(connection.execute(local).scalars())
-        connection.execute(delete(self._prompt).where(self._prompt.c.id.in_(ids)))
+        # The rows go with their project: so it is right whichever store has authority over them, and carried over.
+        connection.execute(delete(self._project).where(self._project.c.id == number))
         # After the rows: capture notes each under the id that its sidecar entry names.
         if has_sidecar(connection):
             beside = (sidecar.c.organization == self._slug) & sidecar.c.legacy_id.in_(ids)
             connection.execute(delete(sidecar).where(beside))
-        connection.execute(delete(self._project).where(self._project.c.id == number))
 
     # --- the writes ------------------------------------------------------------------------------------------------
 

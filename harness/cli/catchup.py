@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from adapters.metrics.prometheus import PrometheusPublisher
+from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores, opened
+from harness.beat import Beat
 from harness.catchup import Carried, drain, follow
 from harness.cli.app import App, FiniteRange, command, facts
+from harness.cli.authority import LOCK, recover
 from harness.cli.metrics import exported, metrics_option
-from harness.errors import MismatchFound
+from harness.errors import CommandLocked, MismatchFound, Refused
 from harness.phases import Phase
+
+_RESUME_SECONDS = 2.0
 
 
 @command("crossfade catchup --follow --workers 2 --metrics-port 9108")
@@ -25,18 +31,21 @@ from harness.phases import Phase
 @click.option("--timeout", type=FiniteRange(0), default=600.0, show_default=True, help="Seconds a drain may take.")
 @metrics_option
 def catchup(app: App, following: bool, workers: int, timeout: float, metrics_port: int | None) -> None:
-    """Carry changes of legacy over to new, until no dirty key is left.
+    """Carry changes over from the store with authority to the other one, until no dirty key is left.
 
-    Any number of these may run at once, here and elsewhere. With --follow it goes on until it is stopped, and waits
-    for a store that is away. Ends with 3 when notes are left: their scopes are named by crossfade status.
+    Any number of these may run at once, here and elsewhere. With --follow it goes on until it is stopped, waits for
+    a store that is away, and finishes or undoes an act of authority that its command left behind. Ends with 3 when
+    notes are left: their scopes are named by crossfade status.
     """
     with opened(app.settings, bulk=True) as stores:
         stores.require(Phase.PREPARED)
+        if stores.phase is Phase.COMPLETE:
+            raise Refused("the migration is complete: nothing is carried over any more")
         with exported(app, stores, metrics_port) as publisher:
             document = _work(app, stores, publisher, following, workers, timeout)
     app.result(document, lambda out: out.print(facts(document)))
     if document["left"] and not following:
-        raise MismatchFound(f"{document['left']} notes are left in legacy's dirty queue; see crossfade status")
+        raise MismatchFound(f"{document['left']} notes are left in the dirty queues; see crossfade status")
 
 
 def _work(
@@ -64,8 +73,12 @@ def _work(
         )
         return done
 
+    watching = Beat("resume", lambda: _resume(app, stores), _RESUME_SECONDS, failed=lambda _: None)
+    if following:
+        watching.start()
     with ThreadPoolExecutor(workers, "catchup") as pool:
         done = sum(pool.map(one, range(workers)), Carried())
+    watching.stop()
     return {
         "carried": done.notes,
         "upserted": done.upserted,
@@ -75,3 +88,12 @@ def _work(
         "left": stores.carrier.notes_left(),
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _resume(app: App, stores: Stores) -> None:
+    """Finish or undo an act that its command left behind; leave alone one that is being carried out."""
+    if stores.phase is Phase.COMPLETE:
+        app.stop.set()
+    elif stores.journal.pending() is not None:
+        with suppress(CommandLocked), command_lock(stores.new, LOCK):
+            recover(app, stores)

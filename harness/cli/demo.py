@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,30 +16,39 @@ from rich.console import Console
 from rich.rule import Rule
 from sqlalchemy import delete, func, or_, select, update
 
+from adapters.postgres.apply import set_applying
 from adapters.postgres.embedded import EmbeddedServer
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.prompts import invented
 from adapters.prompts.assessment.assess import assess
 from adapters.prompts.canonical import CONTENT_LIMIT
 from adapters.prompts.migration import Stores, opened
+from adapters.prompts.prompt import PromptFilter
 from adapters.prompts.prompt_manager import prompts
 from harness.catchup import drain, follow
 from harness.cli.app import App, FiniteRange, command, facts
 from harness.cli.assess import show as show_assessment
+from harness.cli.authority import carry_out as carry_out_act
+from harness.cli.authority import plan
 from harness.cli.backfill import backfill_stores
+from harness.cli.complete import let_go, obstacles_of
+from harness.cli.cutover import to_new
 from harness.cli.prepare import prepare_stores
-from harness.cli.ramp import ramp_reads
+from harness.cli.ramp import ramp_shares
 from harness.cli.repair import carry_out, plan_repair, show_plan
 from harness.cli.report import gather
 from harness.cli.report import show as show_report
+from harness.cli.rollback import to_legacy
 from harness.cli.run import Plan, keep_totals, run_parallel
 from harness.cli.verify import sentence, verify_stores
 from harness.config import LegacySettings, NewSettings
 from harness.errors import CrossfadeError
 from harness.gates import decide, evaluate
+from harness.records import Verdict
 from reports.report import build
 
 _FOUND_SECONDS = 60.0
+_ENOUGH_SECONDS = 180.0
 
 
 @command("crossfade demo --output demo-report")
@@ -56,7 +66,8 @@ def demo(app: App, seed: int, step_seconds: float, rate: float, output: Path) ->
     """Run a whole migration on an embedded PostgreSQL, and tell what happens.
 
     Invents a Dispatch database, assesses it, prepares, copies while it is written to, runs both stores side by side
-    while the new one's share of reads grows, finds a seeded fault, repairs it, verifies, and writes the report.
+    while the new one's share of reads grows, finds a seeded fault, repairs it, moves the writes, cuts over, rolls
+    back, cuts over again, lets go of the old one, and writes the report.
     """
     story = Story(app.log)
     with EmbeddedServer() as server:
@@ -108,6 +119,17 @@ class _Demo:
             self._mend()
         self._tidy_up()
         self._ramp_to_the_end()
+        with _background(self._catch_up, "catch-up"):
+            self._move_writes()
+            self._cut_over("Cutover: all authority to new")
+            self._roll_back()
+            self._ramp(100.0, 100.0, "another attempt")
+            self._cut_over("Cutover, again")
+        story = self._story
+        story.chapter("Complete: let go of legacy")
+        if standing := obstacles_of(self._stores):
+            raise CrossfadeError(f"the demo cannot be completed: {'; '.join(standing.values())}")
+        story.tell(f"{let_go(self._app, self._stores, 'the demo')}: nothing is carried back any more")
 
     def _build(self) -> None:
         story, stores = self._story, self._stores
@@ -138,7 +160,7 @@ class _Demo:
         story.chapter("Parallel run: both stores asked, answers compared")
         with self._running(write_ratio=0.0) as totals:
             for share in (0.0, 1.0, 10.0):
-                self._ramp(share, "the next step")
+                self._ramp(share, None, "the next step")
                 self._app.stop.wait(self._step)
             story.tell(f"Now somebody edits {_edit_behind(stores)} prompts in the new store behind everybody's back …")
             began = time.monotonic()
@@ -150,7 +172,7 @@ class _Demo:
                 f"… and after {time.monotonic() - began:.1f} s the diffs have found it: {found[0].operation} "
                 f"differs in {fields}, at every look, with nothing on its way"
             )
-            self._ramp(0.0, "a confirmed mismatch: back to legacy while we look")
+            self._ramp(0.0, None, "a confirmed mismatch: back to legacy while we look")
         self._tell_totals(totals)
 
     def _mend(self) -> None:
@@ -178,15 +200,66 @@ class _Demo:
         story.tell(sentence(verify_stores(self._app, self._stores)))
         with self._running(write_ratio=0.1) as totals:
             for share in (10.0, 50.0, 100.0):
-                self._ramp(share, "the next step")
+                self._ramp(share, None, "the next step")
                 self._app.stop.wait(self._step)
         self._tell_totals(totals)
         story.chapter("Verify, once more")
         story.tell(sentence(verify_stores(self._app, self._stores)))
 
-    def _ramp(self, share: float, reason: str) -> None:
-        ramp_reads(self._stores, share, None, reason)
-        self._story.tell(f"{self._story.elapsed:5.1f} s  new serves {share:g} % of the reads")
+    def _move_writes(self) -> None:
+        story = self._story
+        story.chapter("Writes move, scope by scope, while they go on: 1, 50, 100 %")
+        with self._running(write_ratio=0.2) as totals:
+            for share in (1.0, 50.0, 100.0):
+                self._ramp(None, share, "the next step")
+                if share == 50.0:
+                    self._dispatch_goes_on()
+                self._app.stop.wait(self._step)
+            self._until_enough()
+        self._tell_totals(totals)
+
+    def _until_enough(self) -> None:
+        """Wait until the gates have enough to judge: a slow machine takes longer, and is judged no less strictly."""
+        began = time.monotonic()
+        while any(
+            gate.verdict is Verdict.INCONCLUSIVE for gate in evaluate(gather(self._stores), self._app.settings.gates)
+        ):
+            if time.monotonic() - began > _ENOUGH_SECONDS or self._app.stop.wait(1.0):
+                raise CrossfadeError("the parallel run did not gather enough evidence; the demo has failed")
+
+    def _dispatch_goes_on(self) -> None:
+        """Dispatch knows nothing of all this: the databases themselves see to it that no store is written twice."""
+        writer = invented.LegacyWriter(self._stores.legacy, self._seed + 1, tame=True)
+        acts = Counter(writer.step().rpartition(" ")[2] == "refused" for _ in range(60))
+        self._story.tell(
+            f"Dispatch itself goes on writing: {acts[False]} acts accepted, {acts[True]} refused by the guard, because "
+            "new has authority over their scopes"
+        )
+
+    def _cut_over(self, title: str) -> None:
+        story, stores = self._story, self._stores
+        story.chapter(title)
+        _, left = drain(stores.carrier, stop=self._app.stop, clock=time.monotonic, timeout=60, pause=0.05)
+        story.tell(f"{left} notes left; {sentence(verify_stores(self._app, stores))}")
+        carry_out_act(self._app, stores, lambda: plan(stores, "cutover", to_new, gated=True), "every gate passes")
+        story.tell(f"{stores.phase}: new has authority over every scope and serves all reads")
+
+    def _roll_back(self) -> None:
+        story, stores = self._story, self._stores
+        story.chapter("Rollback, with what was written to new")
+        with stores.router() as router:
+            before = router.repository.find_all(PromptFilter(limit=1)).items[0]
+            changed = router.repository.update(before.with_content("Written to the new system, after the cutover."))
+        carry_out_act(self._app, stores, lambda: plan(stores, "rollback", to_legacy), "a rehearsal of the way back")
+        if stores.legacy_repository.find_by_id(changed.id) != changed:
+            raise CrossfadeError("a write of the new system is missing in legacy; the demo has failed")
+        story.tell(f"{stores.phase}: legacy has authority again, and what was written to new is there")
+
+    def _ramp(self, reads: float | None, writes: float | None, reason: str) -> None:
+        ramp_shares(self._app, self._stores, reads, writes, reason)
+        shares = ((reads, "reads"), (writes, "writes"))
+        told = [f"{share:g} % of the {what}" for share, what in shares if share is not None]
+        self._story.tell(f"{self._story.elapsed:5.1f} s  new takes {' and '.join(told)}")
 
     @contextmanager
     def _running(self, write_ratio: float) -> Iterator[dict[str, Any]]:
@@ -231,6 +304,7 @@ def _edit_behind(stores: Stores) -> int:
     chosen = select(prompts.c.id).where(prompts.c.enabled, func.char_length(prompts.c.content) < 5000)
     edited = update(prompts).where(prompts.c.id.in_(chosen.order_by(func.random()).limit(5)))
     with stores.new.begin() as connection:
+        set_applying(connection)  # the guard stands aside, as it would for a restored backup
         return connection.execute(edited.values(content=prompts.c.content + " (edited)")).rowcount
 
 

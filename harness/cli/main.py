@@ -19,9 +19,15 @@ COMMANDS = {
     "verify": "harness.cli.verify",
     "run": "harness.cli.run",
     "ramp": "harness.cli.ramp",
+    "cutover": "harness.cli.cutover",
+    "rollback": "harness.cli.rollback",
+    "resume": "harness.cli.resume",
     "status": "harness.cli.status",
     "report": "harness.cli.report",
     "repair": "harness.cli.repair",
+    "rogue": "harness.cli.rogue",
+    "complete": "harness.cli.complete",
+    "uninstall": "harness.cli.uninstall",
 }
 
 

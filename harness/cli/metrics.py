@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry
 from adapters.metrics.multiprocess import shared_registry
 from adapters.metrics.prometheus import PrometheusPublisher, serve
 from adapters.postgres.ledger import quarantine
+from adapters.postgres.ledger.debt import owed
 from adapters.prompts.migration import Stores
 from harness.cli.app import App
-from harness.cli.status import backlogs_of
 from harness.errors import StoreUnavailable
 from harness.statistics import Failure, Statistics
 
@@ -54,9 +54,11 @@ def _gauges(stores: Stores, publisher: PrometheusPublisher) -> Iterator[None]:
     def run() -> None:
         while not stop.is_set():
             try:
-                for store, backlog in backlogs_of(stores).items():
+                for store, backlog in stores.backlogs().items():
                     publisher.backlog(store, backlog)
                 publisher.quarantined(quarantine.count(stores.new))
+                unfinished = stores.journal.pending() is not None
+                publisher.authority(len(owed(stores.new)), stores.rogue_writes(), unfinished=unfinished)
             except StoreUnavailable:
                 missed = Statistics()
                 missed.failures[Failure.GAUGES] += 1

@@ -1,10 +1,10 @@
-"""``crossfade repair``: make the shadow equal to the authority where verify found it is not."""
+"""``crossfade repair``: make each scope's shadow equal to its authority where verify found it is not."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -21,14 +21,30 @@ from harness.cli.verify import verify_stores
 from harness.errors import MismatchFound
 from harness.phases import Phase
 from harness.records import FieldDifference, Kind, RowDifference, Verdict
-from harness.routing import Store
+from harness.routing import Store, group
 
+# What is done, by how the rows differ and by the store with authority over their scope.
 _ACTS = {
-    Kind.MISSING: "add to new what legacy has",
-    Kind.DIFFERENT: "overwrite in new with what legacy has",
-    Kind.EXTRA: "delete from new what legacy has not",
-    Kind.MISPLACED: "put into quarantine, or take out of it, as legacy has it now",
+    (Kind.MISSING, Store.LEGACY): "add to new what legacy has",
+    (Kind.DIFFERENT, Store.LEGACY): "overwrite in new with what legacy has",
+    (Kind.EXTRA, Store.LEGACY): "delete from new what legacy has not",
+    (Kind.MISSING, Store.NEW): "delete from legacy what new has not",
+    (Kind.DIFFERENT, Store.NEW): "overwrite in legacy with what new has",
+    (Kind.EXTRA, Store.NEW): "add to legacy what new has",
+    (Kind.MISPLACED, Store.LEGACY): "put into quarantine, or take out of it, as legacy has it now",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One row to carry over again, and the store whose state counts."""
+
+    difference: RowDifference
+    authority: Store
+
+    @property
+    def act(self) -> str:
+        return _ACTS[self.difference.kind, self.authority]
 
 
 @command("crossfade repair --dry-run")
@@ -46,36 +62,44 @@ def repair(app: App, dry_run: bool, yes: bool, reason: str) -> None:
             show_plan(app.log, plan)
         document: dict[str, Any] = {"planned": _by_kind(plan), "changed": False}
         if plan and not dry_run:
-            confirmed(app, f"Repair {len(plan)} rows of new?", yes=yes)
+            confirmed(app, f"Repair {len(plan)} rows?", yes=yes)
             document |= carry_out(app, stores, plan, reason)
     app.result(document, lambda out: out.print(facts(document)))
     if document.get("verdict", Verdict.PASS.value) != Verdict.PASS.value:
         raise MismatchFound("rows still differ after the repair; see crossfade verify and crossfade status")
 
 
-def plan_repair(app: App, stores: Stores) -> list[RowDifference]:
-    """What a verification finds differing now."""
+def plan_repair(app: App, stores: Stores) -> list[Repair]:
+    """What a verification finds differing now, and whose state counts."""
     stores.require(Phase.BACKFILLED)
-    plan: list[RowDifference] = []
+    route = stores.routes.view().route
+    plan: list[Repair] = []
 
     def keep(difference: RowDifference) -> None:
         named = tuple(FieldDifference(each.field, None, None) for each in difference.fields)
-        plan.append(replace(difference, fields=named))  # any number of rows may differ; their texts are not kept
+        authority = Store.LEGACY if difference.scope is None else route.authority(difference.scope)
+        # Any number of rows may differ: their texts are not kept.
+        plan.append(Repair(replace(difference, fields=named), authority))
 
     found = verify_stores(app, stores, found=keep)
     if found.unaccounted:
-        plan += [RowDifference(key, None, Kind.MISPLACED) for key in sorted(stores.queue.quarantine()[1])]
+        odd = sorted(stores.queue.quarantine()[1])
+        plan += [Repair(RowDifference(key, None, Kind.MISPLACED), Store.LEGACY) for key in odd]
     return plan
 
 
-def carry_out(app: App, stores: Stores, plan: list[RowDifference], reason: str) -> dict[str, Any]:
+def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict[str, Any]:
     """Note the rows as dirty where authority is, let catch-up carry them over, and verify again."""
     with command_lock(stores.new, "repair"):
         AuditBook(stores.new).add(actor(), "repair", reason, {"rows": _by_kind(plan)})
-        keys = [each.key for each in plan]
-        with speaking_for(Store.LEGACY), stores.legacy.begin() as authority:
-            places = stores.queue.places(keys) | stores.places(authority, keys)
-            note(authority, [_note(each, places) for each in plan])
+        of_legacy = [each.difference for each in plan if each.authority is Store.LEGACY]
+        keys = [each.key for each in of_legacy]
+        with speaking_for(Store.LEGACY), stores.legacy.begin() as legacy:
+            places = stores.queue.places(keys) | stores.places(legacy, keys)
+            note(legacy, [_note(each, places) for each in of_legacy])
+        of_new = [each.difference for each in plan if each.authority is Store.NEW]
+        with speaking_for(Store.NEW), stores.new.begin() as new:
+            note(new, [_note(each, {each.key: (stores.giving_part.name, each.key)}) for each in of_new])
         drain(
             stores.carrier,
             stop=app.stop,
@@ -90,25 +114,26 @@ def carry_out(app: App, stores: Stores, plan: list[RowDifference], reason: str) 
 
 def _note(difference: RowDifference, places: dict[str, tuple[str, str]]) -> dict[str, str | None]:
     part, local = places.get(difference.key, (None, None))
-    part = part or (difference.scope or "").partition("/")[0]
+    part = group(difference.scope or "") if part is None else part
     return {"part": part, "scope": difference.scope, "key": difference.key, "local": local}
 
 
-def _by_kind(plan: list[RowDifference]) -> dict[str, int]:
-    return dict(Counter(each.kind.value for each in plan))
+def _by_kind(plan: list[Repair]) -> dict[str, int]:
+    return dict(Counter(each.difference.kind.value for each in plan))
 
 
-def show_plan(out: Console, plan: list[RowDifference], most: int = 20) -> None:
+def show_plan(out: Console, plan: list[Repair], most: int = 20) -> None:
     if not plan:
         out.print("nothing differs: there is nothing to repair", highlight=False)
         return
-    for kind, number in _by_kind(plan).items():
-        fields = Counter(each.field for row in plan if row.kind == kind for each in row.fields)
+    for act, number in Counter(each.act for each in plan).items():
+        fields = Counter(each.field for row in plan if row.act == act for each in row.difference.fields)
         where = f" ({', '.join(f'{field} {n:,}' for field, n in fields.most_common())})" if fields else ""
         rows = "1 row" if number == 1 else f"{number:,} rows"
-        out.print(f"{rows}: {_ACTS[Kind(kind)]}{where}", markup=False, highlight=False)
+        out.print(f"{rows}: {act}{where}", markup=False, highlight=False)
         for row in plan[:most]:
-            if row.kind == kind:
-                out.print(f"  {row.key}  {row.scope or '–'}", markup=False, highlight=False, soft_wrap=True)
+            if row.act == act:
+                named = f"  {row.difference.key}  {row.difference.scope or '–'}"
+                out.print(named, markup=False, highlight=False, soft_wrap=True)
     if len(plan) > most:
         out.print(f"… and {len(plan) - most:,} more", highlight=False)

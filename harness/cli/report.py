@@ -19,7 +19,6 @@ from adapters.postgres.pool import check_server
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command
-from harness.cli.status import backlogs_of
 from harness.evidence import Evidence
 from harness.gates import Gate, decide, evaluate
 from harness.operations import operations_of
@@ -81,7 +80,7 @@ def gather(stores: Stores) -> Evidence:
         writes=frozenset(name for name, each in operations_of(PromptRepository).items() if each.kind == "write"),
         verification=next((each for each in verifications[:1] if since is None or each.at >= since), None),
         earlier=tuple(verifications[1:]),
-        backlog=backlogs_of(stores),
+        backlog=stores.backlogs(),
         quarantined=tuple(held(stores.new)[:_SHOWN]),
         quarantined_total=count(stores.new),
         mismatches=tuple(each for each in evidence.mismatches(_SHOWN) if since is None or each.at >= since),

@@ -35,6 +35,7 @@ def totals(statistics: Statistics, performed: Performed) -> dict[str, Any]:
         "refused": sum(performed.refused.values()),
         "store_errors": {s.value: sum(n for (_, of, _), n in statistics.errors.items() if of is s) for s in Store},
         "fallbacks": statistics.fallbacks.total(),
+        "rerouted": statistics.rerouted.total(),
         "unrecorded": statistics.unrecorded.total(),
         "failures": {part.value: n for part, n in sorted(statistics.failures.items())},
         "latency_seconds": {store.value: _latency(statistics, store) for store in Store},

@@ -67,7 +67,7 @@ def work(share: Share, pipe: Pipe, stop: SharedEvent) -> None:
         with opened(share.settings, application="crossfade run") as stores:
             router = stores.router(PrometheusPublisher(CollectorRegistry()))
             with router, _reporting(router, pipe, stop):
-                performed = _recorded(share, stores, router.repository, cast(Event, stop))
+                performed = _recorded(share, stores, router, cast(Event, stop))
                 router.settle(_SETTLE_SECONDS)
             last = Snapshot(router.statistics().dump(), performed)
     except CrossfadeError as error:
@@ -77,14 +77,14 @@ def work(share: Share, pipe: Pipe, stop: SharedEvent) -> None:
         pipe.send(last)
 
 
-def _recorded(share: Share, stores: Stores, repository: Any, stop: Event) -> Performed:
+def _recorded(share: Share, stores: Stores, router: Router[PromptRepository], stop: Event) -> Performed:
     if share.record is None:
-        return _perform(share, stores, repository, stop)
-    with Recorder(PromptRepository, repository, PromptCodec(), share.record, time.monotonic) as recording:
-        return _perform(share, stores, recording, stop)
+        return _perform(share, stores, router, router.repository, stop)
+    with Recorder(PromptRepository, router.repository, PromptCodec(), share.record, time.monotonic) as recording:
+        return _perform(share, stores, router, recording, stop)
 
 
-def _perform(share: Share, stores: Stores, repository: Any, stop: Event) -> Performed:
+def _perform(share: Share, stores: Stores, router: Router[PromptRepository], repository: Any, stop: Event) -> Performed:
     if share.trace is not None:
         trace = Trace(share.trace, PromptRepository, PromptCodec())
         return trace.replay(repository, speed=share.speed, clock=time.monotonic, stop=stop)
@@ -92,7 +92,9 @@ def _perform(share: Share, stores: Stores, repository: Any, stop: Event) -> Perf
     own = OwnScopes(stores.legacy, share.writes_in, stores.reading) if share.writes_in is not None else nullcontext()
     with own as scopes:
         workload = Workload(PromptCalls(share.keys, scopes), share.mix, share.rate, share.duration)
-        return workload.run(repository, random=random, clock=time.monotonic, stop=stop)
+        performed = workload.run(repository, random=random, clock=time.monotonic, stop=stop)
+        router.settle(_SETTLE_SECONDS)  # its scopes go next: nothing of theirs may still be on its way
+    return performed
 
 
 class _reporting:

@@ -8,16 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from adapters.postgres.capture import backlog
-from adapters.postgres.errors import speaking_for
+from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.quarantine import held
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command, facts
+from harness.cli.authority import stand_as_json
 from harness.phases import NEXT_STEP, Phase
-from harness.records import Backlog
-from harness.routing import Store
 from harness.statistics import Result
 
 
@@ -37,7 +35,7 @@ def status_of(stores: Stores) -> dict[str, Any]:
         document |= _NOTHING_YET
         return document | {"next": next_step(document)}
     route = stores.routes.view().route
-    backlogs = backlogs_of(stores)
+    backlogs = stores.backlogs()
     evidence = EvidenceBook(stores.new)
     latest = evidence.verifications(1)
     quarantined = held(stores.new)
@@ -53,9 +51,30 @@ def status_of(stores: Stores) -> dict[str, Any]:
         "mismatches_confirmed": StatisticsBook(stores.new).total(None).results()[Result.MISMATCHED],
         "rejected": [{"scope": each.scope, "error": each.error} for each in evidence.rejections()],
         "uncaptured_tenants": stores.uncaptured_tenants(),
+        "pins": {name: store.value for name, store in route.pins.items()},
+        "guard": {store.value: mode for store, mode in stores.guard_modes().items()},
+        "rogue_writes": sum(stores.rogue_writes().values()),
+        "new_only": stores.queue.new_only(),
+        "rollback_debt": len(owed(stores.new)),
+        "unfinished": unfinished(stores),
+        "routes_differ": stores.routes_differ(),
         "last_verification": {"at": latest[0].at.isoformat(), "verdict": latest[0].verdict.value} if latest else None,
     }
     return document | {"next": next_step(document)}
+
+
+def unfinished(stores: Stores) -> dict[str, Any] | None:
+    """The journalled act that is neither finished nor undone: under way just now, or left so by a crash."""
+    act = stores.journal.pending()
+    if act is None:
+        return None
+    return {
+        "command": act.command,
+        "actor": act.actor,
+        "reason": act.reason,
+        "loser": act.loser.value,
+        "after": stand_as_json(act.after),
+    }
 
 
 _NOTHING_YET: dict[str, Any] = {
@@ -69,25 +88,30 @@ _NOTHING_YET: dict[str, Any] = {
     "mismatches_confirmed": 0,
     "rejected": [],
     "uncaptured_tenants": [],
+    "pins": {},
+    "guard": {},
+    "rogue_writes": 0,
+    "new_only": 0,
+    "rollback_debt": 0,
+    "unfinished": None,
+    "routes_differ": False,
     "last_verification": None,
 }
 
 
 def next_step(document: dict[str, Any]) -> str:
     """What to do next: what stands in the way goes before the phase's own next step."""
+    if document["unfinished"]:
+        return f"crossfade resume: {document['unfinished']['command']} is half done, unless it runs just now"
+    if document["routes_differ"]:
+        return "crossfade resume, then crossfade repair: one store goes by an older route, as after a restored backup"
     if document["uncaptured_tenants"]:
         return "crossfade prepare, then crossfade backfill: tenants appeared that nothing carries over"
     if document["rejected"]:
-        return "mend what new refuses (see rejected), then crossfade catchup"
+        return "mend what is refused (see rejected), then crossfade catchup"
+    if document["rogue_writes"]:
+        return "crossfade rogue: writes went to a store without authority; then crossfade verify"
     return NEXT_STEP[Phase(document["phase"])]
-
-
-def backlogs_of(stores: Stores) -> dict[Store, Backlog]:
-    found = {}
-    for store, engine in ((Store.LEGACY, stores.legacy), (Store.NEW, stores.new)):
-        with speaking_for(store):
-            found[store] = backlog(engine)
-    return found
 
 
 def show(out: Console, document: dict[str, Any]) -> None:
@@ -108,6 +132,15 @@ def show(out: Console, document: dict[str, Any]) -> None:
         rows["rejected scopes"] = len(document["rejected"])
     if document["uncaptured_tenants"]:
         rows["tenants without capture"] = ", ".join(document["uncaptured_tenants"])
+    for name in ("new_only", "rollback_debt", "rogue_writes"):
+        if document[name]:
+            rows[name] = document[name]
+    if document["pins"]:
+        rows["pins"] = ", ".join(f"{name} to {store}" for name, store in document["pins"].items())
+    if any(mode != "enforce" for mode in document["guard"].values()):
+        rows["guard"] = ", ".join(f"{store} {mode}" for store, mode in document["guard"].items())
+    if document["unfinished"]:
+        rows["unfinished"] = f"{document['unfinished']['command']} by {document['unfinished']['actor']}"
     rows["next"] = document["next"]
     out.print(facts(rows))
     for each in document["rejected"]:

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from adapters.postgres.capture import attach, is_attached
 from adapters.prompts.dispatch_rows import legacy_id
 from harness.config import MigrationSettings
+from harness.routing import Store
 
 TABLE = "dispatch_organization_acme.prompt"
 
@@ -44,6 +45,45 @@ def test_cascade_is_noted(prepared_migration: Migration) -> None:
     forget(prepared_migration)
     prepared_migration.sql("DELETE FROM dispatch_organization_acme.project WHERE id = 5")
     assert len(prepared_migration.notes()) == 3
+
+
+def test_only_the_owners_going_is_a_cascade(prepared_migration: Migration) -> None:
+    """A note says whether the record went because its project did; a delete by name, an update, a move do not."""
+    prepared_migration.prompt(project=5, genai_type=1)
+    prepared_migration.prompt(project=5, genai_type=2)
+    prepared_migration.prompt(project=None, genai_type=3)
+    forget(prepared_migration)
+    prepared_migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'x'")
+    prepared_migration.sql(f"DELETE FROM {TABLE} WHERE genai_type <> 2")
+    assert prepared_migration.sql("SELECT DISTINCT cascade FROM crossfade.dirty") == [(False,)]
+    forget(prepared_migration)
+    prepared_migration.sql("DELETE FROM dispatch_organization_acme.project WHERE id = 5")
+    assert prepared_migration.sql("SELECT key, cascade FROM crossfade.dirty") == [(str(legacy_id("acme", 2)), True)]
+
+
+def test_new_is_captured_too(prepared_migration: Migration) -> None:
+    """Writes to prompts are noted in new, each record under its key and its scope as a whole; carried ones are not."""
+    insert = (
+        "INSERT INTO prompts (name, content, type, project_id, organization_id, enabled)"
+        " VALUES ('own', 'x', 'custom', :scope, 'acme', :enabled)"
+    )
+    scope, other = "acme/project-1/incident-summary", "acme/project-2/incident-summary"
+    prepared_migration.behind(insert, scope=other, enabled=True)
+    assert prepared_migration.new_sql("SELECT * FROM crossfade.dirty") == []
+    prepared_migration.route(100)
+    [made] = prepared_migration.new_sql(insert + " RETURNING id::text", scope=scope, enabled=True)
+    noted = "SELECT part, scope, key, local, cascade FROM crossfade.dirty ORDER BY key"
+    whole = ("", scope, None, None, False)
+    assert [tuple(row) for row in prepared_migration.new_sql(noted)] == [("", scope, made[0], made[0], False), whole]
+    prepared_migration.new_sql("DELETE FROM crossfade.dirty")
+    prepared_migration.new_sql(
+        "UPDATE prompts SET project_id = 'acme/project-3/type-99' WHERE project_id = :s", s=scope
+    )
+    scopes = {row[1] for row in prepared_migration.new_sql(noted)}
+    assert scopes == {scope, "acme/project-3/type-99"}
+    prepared_migration.new_sql("DELETE FROM crossfade.dirty")
+    prepared_migration.new_sql("TRUNCATE prompts")
+    assert [tuple(row) for row in prepared_migration.new_sql(noted)] == [("", None, None, None, False)]
 
 
 def test_truncate_is_noted_for_the_part(prepared_migration: Migration) -> None:
@@ -105,7 +145,7 @@ def test_attaching_again_changes_nothing(prepared_migration: Migration) -> None:
     """Prepare may be run again: capture that is in place is left alone, and works once, not twice."""
     part = prepared_migration.stores.mapping.parts[0]
     assert is_attached(prepared_migration.stores.legacy, part)
-    assert attach(prepared_migration.stores.legacy, part) is False
+    assert attach(prepared_migration.stores.legacy, Store.LEGACY, part) is False
     prepared_migration.prepare()
     prepared_migration.prompt()
     assert len(prepared_migration.notes()) == 1

@@ -99,14 +99,14 @@ def test_record_that_lives_on_in_another_tenant_is_kept(carried_migration: Migra
     repository = carried_migration.stores.legacy_repository
     made = repository.save(prompt("acme/project-1/incident-summary", enabled=True))
     assert_equal(carried_migration)
-    carried_migration.new_sql("DELETE FROM prompts")
-    carried_migration.new_sql(SQUATTER, scope="acme/project-1/incident-summary")
+    carried_migration.behind("DELETE FROM prompts")
+    carried_migration.behind(SQUATTER, scope="acme/project-1/incident-summary")
     repository.update(made)
     assert carried_migration.drain() == 1  # refused: the scope's note stays
     repository.delete(made.id)
     repository.save(replace(made, project_id="umbra/project-1/incident-summary", organization_id="umbra"))
     carried_migration.drain()
-    carried_migration.new_sql("DELETE FROM prompts WHERE name = 'squatter'")
+    carried_migration.behind("DELETE FROM prompts WHERE name = 'squatter'")
     assert_equal(carried_migration)
     assert carried_migration.stores.new_repository.find_by_id(made.id) is not None
 
@@ -121,7 +121,7 @@ def test_policy_project_keeps_the_new_systems_own_rows(databases: Databases) -> 
         migration.prompt(project=1, genai_type=1)
         migration.prompt(project=1, genai_type=2, genai_prompt="z" * 10_001)
         assert migration.drain() == 0
-        migration.new_sql(
+        migration.behind(
             "INSERT INTO prompts (name, content, type, project_id, organization_id)"
             " VALUES ('draft', 'a draft of their own', 'custom', 'acme/project-1', 'acme')"
         )
@@ -141,7 +141,7 @@ def test_one_refused_scope_with_many_notes_blocks_no_other(databases: Databases)
             create_tenants(connection)
         migration.prepare()
         migration.backfill()
-        migration.new_sql(SQUATTER, scope="acme/project-1/incident-summary")
+        migration.behind(SQUATTER, scope="acme/project-1/incident-summary")
         migration.prompt(project=1, enabled=True)
         for _ in range(12):
             migration.sql(f"UPDATE {TABLE} SET genai_prompt = genai_prompt || '.'")
@@ -202,7 +202,7 @@ def test_repair_settles_quarantine_that_is_wrong(carried_migration: Migration) -
     )
     assert carried_migration.verify().unaccounted == 3
     plan = plan_repair(carried_migration.app, carried_migration.stores)
-    assert [each.kind.value for each in plan] == ["misplaced"] * 3
+    assert [each.difference.kind.value for each in plan] == ["misplaced"] * 3
     done = carry_out(carried_migration.app, carried_migration.stores, plan, "a test")
     assert (done["verdict"], done["left"]) == ("pass", 0)
     assert_equal(carried_migration)
@@ -225,9 +225,9 @@ def test_scopes_that_only_look_like_legacys_are_new_only(carried_migration: Migr
 def test_what_was_written_is_read_though_it_ends_in_quarantine(carried_migration: Migration) -> None:
     """At 100 % of the reads a write that new cannot hold is still read by who made it, before and after it settled."""
     assert carried_migration.verify().verdict is Verdict.PASS
-    from harness.cli.ramp import ramp_reads
+    from harness.cli.ramp import ramp_shares
 
-    ramp_reads(carried_migration.stores, 100.0, None, "a test")
+    ramp_shares(carried_migration.app, carried_migration.stores, 100.0, None, "a test")
     with carried_migration.stores.router() as router:
         prompts = router.repository
         made = prompts.save(prompt("acme/project-1/incident-summary", enabled=True))
@@ -245,9 +245,9 @@ def test_what_was_written_is_read_though_it_ends_in_quarantine(carried_migration
 def test_scope_that_a_record_left_is_read_without_it(carried_migration: Migration) -> None:
     """While a move to another scope is on its way, the scope that was left no longer shows the record."""
     assert carried_migration.verify().verdict is Verdict.PASS
-    from harness.cli.ramp import ramp_reads
+    from harness.cli.ramp import ramp_shares
 
-    ramp_reads(carried_migration.stores, 100.0, None, "a test")
+    ramp_shares(carried_migration.app, carried_migration.stores, 100.0, None, "a test")
     with carried_migration.stores.router() as router:
         prompts = router.repository
         made = prompts.save(prompt("acme/project-1/incident-summary", enabled=True))

@@ -127,7 +127,7 @@ def test_note_that_commits_late_is_not_lost(carried_migration: Migration) -> Non
 
 def test_refused_scope_holds_up_no_other(carried_migration: Migration) -> None:
     """A scope that new refuses is left dirty with the reason; the others arrive, and it too once the cause is gone."""
-    carried_migration.new_sql(
+    carried_migration.behind(
         "INSERT INTO prompts (name, content, type, project_id, enabled)"
         " VALUES ('squatter', 'x', 'custom', 'acme/project-1/incident-summary', true)"
     )
@@ -138,7 +138,7 @@ def test_refused_scope_holds_up_no_other(carried_migration: Migration) -> None:
     assert rejected[0] == "acme/project-1/incident-summary"
     assert "idx_prompts_project_enabled_unique" in rejected[1]
     assert sum(row[0] == "acme/project-2/incident-summary" for row in new_rows(carried_migration).values()) == 1
-    carried_migration.new_sql("DELETE FROM prompts WHERE name = 'squatter'")
+    carried_migration.behind("DELETE FROM prompts WHERE name = 'squatter'")
     assert_equal(carried_migration)
     assert carried_migration.new_sql("SELECT * FROM crossfade.rejection") == []
 

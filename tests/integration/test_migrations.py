@@ -199,7 +199,7 @@ def test_down_removes_every_trace(databases: Databases, dump: Dump, which: Any) 
         after = dump(url)
         upgrade(engine, which)
         assert dump(url) == after
-        assert current(engine, which) == {"legacy": "0002", "new": "0004"}[which]
+        assert current(engine, which) == {"legacy": "0003", "new": "0004"}[which]
         downgrade(engine, which)
         assert current(engine, which) is None
         downgrade(engine, which)

@@ -6,11 +6,19 @@ import signal
 
 import pytest
 from command import crossfade, document
-from fix_stores import Migration
+from fix_stores import Migration, create_tenants
 from picture import picture
+from sqlalchemy import text
 
-from harness.phases import Phase
-from harness.records import Verdict
+from adapters.postgres import triggers
+from adapters.postgres.errors import speaking_for
+from adapters.postgres.guard import FENCE
+from adapters.prompts.migration import opened
+from harness.cli.prepare import prepare_stores
+from harness.errors import NoAuthority, Refused
+from harness.routing import Store
+
+LATE = "dispatch_organization_late.prompt"
 
 
 @pytest.mark.parametrize("point", ["prepare.legacy_upgraded", "prepare.capture_attached"])
@@ -35,15 +43,98 @@ def test_running_it_again_changes_nothing(prepared_migration: Migration) -> None
     assert [picture(url, *schemas) for url in (settings.legacy.url, settings.new.url)] == before
 
 
-def test_ramp_killed_between_phase_and_route_is_finished_by_running_it_again(carried_migration: Migration) -> None:
-    """kill -9 after the phase moved: legacy still serves every read; the same command then moves the route."""
-    settings = carried_migration.app.settings
-    assert carried_migration.verify().verdict is Verdict.PASS
-    ramp = ("ramp", "--reads", "10", "--reason", "a test")
-    killed = crossfade(settings, *ramp, CROSSFADE_FAILPOINTS="ramp.phase_moved=kill")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert carried_migration.stores.routes.view().route.reads_percent == 0
-    done = crossfade(settings, *ramp)
-    assert done.returncode == 0, done.stderr
-    assert carried_migration.stores.routes.view().route.reads_percent == 10
-    assert carried_migration.stores.phase is Phase.RAMPING
+def late_tenant(migration: Migration) -> None:
+    """A tenant that Dispatch made when the migration was long under way."""
+    with migration.stores.legacy.begin() as connection:
+        create_tenants(connection, ("late",))
+
+
+def pins(migration: Migration) -> list[tuple[int, dict[str, str]]]:
+    """Epoch and pins of legacy's route, then of new's."""
+    chosen = "SELECT epoch, pins FROM crossfade.route"
+    return [(row[0], row[1]) for store in (migration.sql, migration.new_sql) for row in store(chosen)]
+
+
+def prepare_again(migration: Migration) -> None:
+    with opened(migration.app.settings, bulk=True) as stores:
+        prepare_stores(migration.app, stores, id_index=True, reason="a late tenant")
+
+
+def test_both_routes_say_the_same(prepared_migration: Migration) -> None:
+    """Legacy's copy of the route has new's salt, epoch, percent, pins and mode from the beginning."""
+    chosen = "SELECT epoch, writes_percent, salt, guard, pins FROM crossfade.route"
+    assert prepared_migration.sql(chosen) == prepared_migration.new_sql(chosen)
+
+
+def test_tenant_that_comes_late_stays_with_legacy(prepared_migration: Migration) -> None:
+    """Once writes have moved, a new tenant is pinned in both routes, so that what it holds lives where it is."""
+    prepared_migration.route(100)
+    late_tenant(prepared_migration)
+    prepared_migration.prompt("late", project=1)
+    prepare_again(prepared_migration)
+    (epoch, there), (same_epoch, here) = pins(prepared_migration)
+    assert there == here == {"late": "legacy"}
+    assert epoch == same_epoch
+    prepared_migration.prompt("late", project=2)
+    with pytest.raises(NoAuthority), speaking_for(Store.LEGACY):
+        prepared_migration.prompt("acme", project=2)
+    prepare_again(prepared_migration)
+    assert pins(prepared_migration)[0] == (epoch, there)
+
+
+def test_no_pin_while_legacy_has_all(prepared_migration: Migration) -> None:
+    """Before any authority has moved a late tenant is one like the others."""
+    late_tenant(prepared_migration)
+    prepare_again(prepared_migration)
+    assert [pinned for _, pinned in pins(prepared_migration)] == [{}, {}]
+
+
+def test_crash_between_the_two_pins_is_finished_by_running_it_again(prepared_migration: Migration) -> None:
+    """With new's pin alone, new takes nothing of the tenant and legacy is not guarded: the next run adds the other."""
+    prepared_migration.route(50)
+    late_tenant(prepared_migration)
+    prepared_migration.new_sql("""UPDATE crossfade.route SET epoch = epoch + 1, pins = '{"late": "legacy"}'""")
+    prepare_again(prepared_migration)
+    legacy, new = pins(prepared_migration)
+    assert legacy == new
+    assert legacy[1] == {"late": "legacy"}
+
+
+def test_late_tenant_waits_for_an_unfinished_act(prepared_migration: Migration) -> None:
+    """While an act that moves authority is half done nothing is pinned, and nothing of the tenant is guarded."""
+    prepared_migration.route(50)
+    late_tenant(prepared_migration)
+    prepared_migration.new_sql(
+        "INSERT INTO crossfade.journal (command, actor, reason, loser, before, after)"
+        " SELECT 'ramp', 'a', '', 'legacy', stand, stand || '{\"epoch\": 9, \"left_behind\": []}'"
+        " FROM (SELECT jsonb_build_object('writes_percent', 50, 'reads_percent', 0, 'shadow_percent', 100,"
+        " 'phase', 'RAMPING', 'pins', '{}'::jsonb, 'automatic', '[]'::jsonb) AS stand) AS given"
+    )
+    with pytest.raises(Refused, match="crossfade resume"):
+        prepare_again(prepared_migration)
+    assert [pinned for _, pinned in pins(prepared_migration)] == [{}, {}]
+    assert (
+        prepared_migration.sql("SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(:t) AND NOT tgisinternal", t=LATE)
+        == []
+    )
+
+
+def test_a_fence_that_is_not_to_be_had_changes_nothing(
+    prepared_migration: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that does not end: prepare gives up after its attempts, and says whose transactions to end."""
+    monkeypatch.setattr(triggers, "LOCK_TIMEOUT", "10ms")
+    prepared_migration.route(50)
+    late_tenant(prepared_migration)
+    with prepared_migration.stores.new.connect() as writer:
+        writer.execute(text("SELECT pg_advisory_xact_lock_shared(:class, :key)"), {"class": FENCE[0], "key": FENCE[1]})
+        with pytest.raises(Refused, match=r"new: the fence was .*pg_stat_activity"):
+            prepare_again(prepared_migration)
+    assert [pinned for _, pinned in pins(prepared_migration)] == [{}, {}]
+
+
+def test_prepare_after_the_end_is_refused(prepared_migration: Migration) -> None:
+    """When legacy was let go of, nothing is attached to it again."""
+    prepared_migration.new_sql("UPDATE crossfade.phase SET phase = 'COMPLETE'")
+    with pytest.raises(Refused, match="complete"):
+        prepare_again(prepared_migration)

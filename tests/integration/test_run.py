@@ -107,7 +107,9 @@ def sessions(migration: Migration) -> int:
 
 
 def assert_adds_up(done: dict[str, Any]) -> None:
-    assert done["operations"] == sum(done["served"].values()) - done["fallbacks"] + done["unrecorded"]
+    assert (
+        done["operations"] == sum(done["served"].values()) - done["fallbacks"] - done["rerouted"] + done["unrecorded"]
+    )
     assert done["compared"] == done["matched"] + done["ignored"] + done["mismatched"] + done["transient"]
     assert done["dropped"] <= done["not_compared"] == sum(done["drops"].values())
     by_operation = done["by_operation"].values()
@@ -241,7 +243,7 @@ def test_the_route_decides_who_serves(filled: Migration) -> None:
 
 def test_a_seeded_fault_is_found(filled: Migration) -> None:
     """Rows edited behind everybody's back are mismatches, confirmed by later looks, and in the ledger."""
-    filled.new_sql("UPDATE prompts SET content = content || ' (edited)'")
+    filled.behind("UPDATE prompts SET content = content || ' (edited)'")
     done = run(filled, "--seconds", "2", "--rate", "50", "--mix", "find_by_id=1")
     assert_adds_up(done)
     assert done["mismatched"] > 0

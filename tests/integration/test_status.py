@@ -71,7 +71,7 @@ def test_what_is_held_and_why(carried_migration: Migration) -> None:
     """Quarantined rows are counted by reason, refused scopes named with the rule that refused them."""
     carried_migration.prompt(project=None)
     carried_migration.prompt(project=2, genai_prompt="")
-    carried_migration.new_sql(
+    carried_migration.behind(
         "INSERT INTO prompts (name, content, type, project_id, enabled)"
         " VALUES ('squatter', 'x', 'custom', 'acme/project-1/incident-summary', true)"
     )
@@ -83,7 +83,7 @@ def test_what_is_held_and_why(carried_migration: Migration) -> None:
     [rejected] = found["rejected"]
     assert rejected["scope"] == "acme/project-1/incident-summary"
     assert "idx_prompts_project_enabled_unique" in rejected["error"]
-    assert found["next"].startswith("mend what new refuses")  # before the phase's own next step
+    assert found["next"].startswith("mend what is refused")  # before the phase's own next step
 
 
 @pytest.mark.parametrize("prepared_again", [False, True])

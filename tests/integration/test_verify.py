@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from command import crossfade, document
 from fix_stores import Migration
-from sqlalchemy import text
 
 from harness.errors import StoreUnavailable
 from harness.records import Kind, Verdict
@@ -51,9 +50,7 @@ CORRUPTIONS = {
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 def test_one_changed_value_is_found(filled: Migration, corruption: str) -> None:
     """A change of one value in one row is reported once, as that field of that row."""
-    with filled.stores.new.begin() as connection:
-        connection.execute(text("SELECT set_config('crossfade.applying', 'on', true)"))
-        connection.execute(text(f"UPDATE prompts SET {CORRUPTIONS[corruption]} WHERE project_id = '{SCOPE}'"))
+    filled.behind(f"UPDATE prompts SET {CORRUPTIONS[corruption]} WHERE project_id = '{SCOPE}'")
     found = filled.verify()
     assert (found.verdict, found.missing, found.extra, found.different) == (Verdict.FAIL, 0, 0, 1)
     [difference] = found.examples
@@ -63,8 +60,8 @@ def test_one_changed_value_is_found(filled: Migration, corruption: str) -> None:
 
 def test_lost_and_surplus_rows_are_found(filled: Migration) -> None:
     """A row that one side lacks is missing or extra; swapped contents are two different rows."""
-    filled.new_sql(f"DELETE FROM prompts WHERE project_id = '{SCOPE}'")
-    filled.new_sql(
+    filled.behind(f"DELETE FROM prompts WHERE project_id = '{SCOPE}'")
+    filled.behind(
         "INSERT INTO prompts (name, content, type, project_id, organization_id)"
         " VALUES ('zombie', 'x', 'custom', 'acme/project-2/type-99', 'acme')"
     )
@@ -113,7 +110,7 @@ def test_command_ends_with_0_or_3(filled: Migration) -> None:
     assert done.returncode == 0, done.stderr
     keys = {"compared", "missing", "extra", "different", "transient", "quarantined", "verdict", "seconds"}
     assert keys <= document(done).keys()
-    filled.new_sql("UPDATE prompts SET content = 'secretly changed' WHERE project_id = :scope", scope=SCOPE)
+    filled.behind("UPDATE prompts SET content = 'secretly changed' WHERE project_id = :scope", scope=SCOPE)
     done = crossfade(settings, "verify", "--json", "--patience", "0")
     assert (done.returncode, document(done)["different"]) == (3, 1)
     assert "secretly changed" not in done.stdout + done.stderr
@@ -124,9 +121,9 @@ def test_command_ends_with_0_or_3(filled: Migration) -> None:
 def test_repair_mends_towards_authority(filled: Migration) -> None:
     """Repair says what it will do, does it, and verification passes; without --yes nobody to ask is a refusal."""
     settings = filled.app.settings
-    filled.new_sql("UPDATE prompts SET content = 'changed behind our back' WHERE project_id = :scope", scope=SCOPE)
-    filled.new_sql("DELETE FROM prompts WHERE project_id = 'acme/project-3/type-99'")
-    filled.new_sql(
+    filled.behind("UPDATE prompts SET content = 'changed behind our back' WHERE project_id = :scope", scope=SCOPE)
+    filled.behind("DELETE FROM prompts WHERE project_id = 'acme/project-3/type-99'")
+    filled.behind(
         "INSERT INTO prompts (name, content, type, project_id, organization_id)"
         " VALUES ('zombie', 'x', 'custom', 'umbra/project-5/type-99', 'umbra')"
     )

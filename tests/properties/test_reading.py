@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from fix_postgres import Server, engine_for
@@ -102,9 +103,28 @@ sides = st.none() | st.builds(
 Batch = list[tuple[LegacyRow, SidecarRow | None]]
 
 
+def stamped(zone: str, row: LegacyRow, side: SidecarRow | None) -> st.SearchStrategy[tuple[LegacyRow, Any]]:
+    """With an entry that tells stamps apart: the first or second time that the clock shows them, or other ones."""
+    if side is None:
+        return st.just((row, None))
+
+    def said(stamp: datetime | None) -> st.SearchStrategy[datetime | None]:
+        others = st.datetimes(datetime(1970, 1, 1), datetime(2037, 12, 31), timezones=st.just(UTC))
+        if stamp is None or not 1970 <= stamp.year <= 2037:
+            return st.none() | others
+        shown = (stamp.replace(tzinfo=ZoneInfo(zone), fold=fold) for fold in (0, 1))
+        return st.sampled_from([None, *(moment.astimezone(UTC) for moment in shown)]) | others
+
+    return st.builds(
+        lambda created, updated: (row, replace(side, created_at=created, updated_at=updated)),
+        said(row.created_at),
+        said(row.updated_at),
+    )
+
+
 def batches(zone: str) -> st.SearchStrategy[Batch]:
     return st.lists(
-        st.tuples(rows(zone), sides),
+        st.tuples(rows(zone), sides).flatmap(lambda pair: stamped(zone, *pair)),
         min_size=1,
         max_size=12,
         unique_by=(lambda pair: pair[0].id, lambda pair: pair[1].id if pair[1] else pair[0].id),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptPage, PromptType
-from harness.errors import Conflict, CrossfadeError, NotFound, StoreUnavailable
+from harness.errors import Conflict, CrossfadeError, NoAuthority, NotFound, StoreUnavailable
 from harness.records import MismatchSample
 from harness.routing import Route, RouteView, Store
 from harness.statistics import Role, Statistics
@@ -99,6 +99,69 @@ class InMemoryPrompts:
             return
         if any(r.enabled and r.project_id == prompt.project_id and r.id != prompt.id for r in self.rows.values()):
             raise Conflict(f"{prompt.project_id} has an enabled prompt already")
+
+
+class GuardedPrompts(InMemoryPrompts):
+    """A store whose guard refuses writes to scopes that its own copy of the route gives to the other one.
+
+    ``lock`` is its fence: each write holds it. ``made`` lists the key of every write that was made.
+    """
+
+    def __init__(self, store: Store, *prompts: Prompt, route: Route | None = None) -> None:
+        super().__init__(*prompts)
+        self.store, self.route = store, route or Route()
+        self.lock = threading.Lock()
+        self.made: list[UUID] = []
+
+    def save(self, prompt: Prompt) -> Prompt:
+        with self.lock:
+            self._guard(prompt)
+            answer = super().save(prompt)
+            self.made.append(prompt.id)
+            return answer
+
+    def update(self, prompt: Prompt) -> Prompt:
+        with self.lock:
+            if prompt.id in self.rows:  # as a trigger for each row
+                self._guard(prompt, self.rows[prompt.id])
+            answer = super().update(prompt)
+            self.made.append(prompt.id)
+            return answer
+
+    def delete(self, id: UUID) -> None:
+        with self.lock:
+            self._guard(self.rows.get(id))
+            super().delete(id)
+            self.made.append(id)
+
+    def _guard(self, *images: Prompt | None) -> None:
+        for image in images:
+            if image and image.project_id and self.route.authority(image.project_id) is not self.store:
+                self.asked.append("refused")
+                raise NoAuthority(f"{image.project_id} lives in {self.store.other} now")
+
+
+class Rehearsing:
+    """Rehearses the writes of a store: made on a copy of its rows, whatever its guard says. ``asked`` lists them."""
+
+    def __init__(self, store: InMemoryPrompts) -> None:
+        self._store = store
+        self.asked: list[str] = []
+        self.before: Callable[[str], None] = lambda name: None
+
+    def save(self, prompt: Prompt) -> Prompt:
+        return self._copy("save").save(prompt)
+
+    def update(self, prompt: Prompt) -> Prompt:
+        return self._copy("update").update(prompt)
+
+    def delete(self, id: UUID) -> None:
+        self._copy("delete").delete(id)
+
+    def _copy(self, name: str) -> InMemoryPrompts:
+        self.asked.append(name)
+        self.before(name)
+        return InMemoryPrompts(*self._store.rows.values())
 
 
 @dataclass

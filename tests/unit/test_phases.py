@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from harness.errors import IllegalPhase
-from harness.phases import EDGES, NEXT_STEP, Phase, at_least, check_edge
+from harness.phases import EDGES, NEXT_STEP, Phase, at_least, check_edge, leads_to, path
 
 LEGAL = {
     (Phase.IDLE, Phase.PREPARED),
@@ -19,6 +19,10 @@ LEGAL = {
     (Phase.CUT_OVER, Phase.ROLLED_BACK),
     (Phase.CUT_OVER, Phase.COMPLETE),
     (Phase.ROLLED_BACK, Phase.RAMPING),
+    (Phase.PREPARED, Phase.IDLE),
+    (Phase.BACKFILLED, Phase.IDLE),
+    (Phase.SHADOWING, Phase.IDLE),
+    (Phase.ROLLED_BACK, Phase.IDLE),
 }
 
 
@@ -37,6 +41,17 @@ def test_all_other_edges_are_refused_by_name(edge: tuple[Phase, Phase]) -> None:
     assert edge[0] in str(refused.value)
     assert edge[1] in str(refused.value)
     assert NEXT_STEP[edge[0]] in str(refused.value)
+
+
+def test_a_path_is_the_edges_that_lead_there() -> None:
+    """The parallel run may be passed on the way to a ramp; everything else is one edge, or refused from where it is."""
+    assert path(Phase.BACKFILLED, Phase.RAMPING) == (Phase.SHADOWING, Phase.RAMPING)
+    assert path(Phase.CUT_OVER, Phase.CUT_OVER) == ()
+    assert path(Phase.CUT_OVER, Phase.ROLLED_BACK) == (Phase.ROLLED_BACK,)
+    assert leads_to(Phase.BACKFILLED, Phase.IDLE)
+    assert not leads_to(Phase.COMPLETE, Phase.RAMPING)
+    with pytest.raises(IllegalPhase, match="BACKFILLED"):
+        path(Phase.BACKFILLED, Phase.CUT_OVER)
 
 
 def test_rolled_back_counts_as_ramping() -> None:

@@ -230,6 +230,62 @@ def test_held_reads_never_fall_back() -> None:
     assert router.statistics().errors == {("find_enabled_by_project", Store.LEGACY, Role.SERVED): 1}
 
 
+def test_owed_reads_are_new_s_and_not_compared() -> None:
+    """Records that only new can hold are read from new at 0 % too, by scope and by key, and never fall back."""
+    owed = prompt("project-123", enabled=True)
+    legacy, new = twins()
+    new.rows[owed.id] = owed
+    book = RouteBook.of(owed_scopes=frozenset({"project-123"}), owed_keys=frozenset({owed.id}))
+    with routed(legacy, new, book) as router:
+        assert router.repository.find_enabled_by_project("project-123") == owed
+        assert router.repository.find_by_id(owed.id) == owed
+        new.before = unavailable
+        with pytest.raises(StoreUnavailable):
+            router.repository.find_by_id(owed.id)
+    assert legacy.asked == []
+    assert router.statistics().drops == {Drop.HELD: 3}
+
+
+@pytest.mark.parametrize(
+    ("route", "served"),
+    [
+        (Route(epoch=1, writes_percent=100), Store.NEW),
+        (Route(epoch=1, reads_percent=100), Store.LEGACY),
+        (Route(epoch=1, reads_percent=100, writes_percent=50), Store.LEGACY),
+        (Route(epoch=1, writes_percent=100, pins={"held": Store.LEGACY}), Store.LEGACY),
+    ],
+)
+def test_while_the_sets_differ_a_list_of_everything_is_the_sole_authoritys(route: Route, served: Store) -> None:
+    """It comes from the store with authority over everything, else from legacy."""
+    legacy, new = twins()
+    with routed(legacy, new, RouteBook(RouteView(route, sets_differ=True))) as router:
+        router.repository.find_all(PromptFilter())
+    assert router.statistics().latency(served, Role.SERVED).count == 1
+    assert router.statistics().latency(served.other, Role.SERVED).count == 0
+
+
+def test_under_a_divided_authority_a_key_just_written_is_read_where_it_was_written() -> None:
+    """A read by key, and a list of everything, go to the store that took the writes under way."""
+    route = Route(epoch=1, writes_percent=0, pins={"moved": Store.NEW})
+    mine = prompt("moved/project-1")
+    legacy, new = twins()
+    carrier = CopyingCarrier(legacy, new)
+    carrier.allow.clear()
+    with routed(legacy, new, RouteBook(RouteView(route)), carrier=carrier) as router:
+        repository = router.repository
+        repository.save(mine)
+        assert repository.find_by_id(mine.id) == mine
+        assert repository.find_all(PromptFilter()).items == (mine,)
+        repository.delete(mine.id)
+        assert repository.find_by_id(mine.id) is None
+        assert legacy.asked == ["delete"], "asked first, for it has most scopes, and it had no such record"
+        other = prompt("stayed/project-1")
+        repository.save(other)
+        assert repository.find_by_id(other.id) == other
+        assert legacy.asked == ["delete", "save", "find_by_id"]
+        carrier.allow.set()
+
+
 def test_writes_go_to_the_store_with_authority() -> None:
     """All three writes go to legacy while it has authority, by scope or, for a delete by id, as a whole."""
     row = prompt()
@@ -296,6 +352,19 @@ def test_a_delete_by_id_may_have_touched_any_scope() -> None:
         assert new.asked == ["find_by_id"]
         carrier.allow.set()
     assert carrier.calls == [(frozenset(), frozenset({gone.id}))]
+
+
+def test_an_update_may_have_left_any_scope() -> None:
+    """While an update is under way, reads of every scope are its authority's: it may have taken the record from any."""
+    row = prompt("before", enabled=True)
+    legacy, new = twins(row)
+    carrier = CopyingCarrier(legacy, new)
+    carrier.allow.clear()
+    with routed(legacy, new, RouteBook.of(reads=100), carrier=carrier) as router:
+        router.repository.update(replace(row, project_id="after"))
+        assert router.repository.find_enabled_by_project("before") is None
+        assert new.asked == []
+        carrier.allow.set()
 
 
 def test_a_refused_write_is_not_under_way_and_a_failed_one_is() -> None:

@@ -74,15 +74,20 @@ def test_every_drop_is_a_comparison_not_made() -> None:
 
 
 def test_statistics_survive_being_written_down() -> None:
-    """What dump writes, load reads, failures and unrecorded calls included."""
+    """What dump writes, load reads, failures, unrecorded and rerouted calls included, and merge adds them up."""
     recorder = Recorder(["find"])
     recorder.failed(Failure.CARRY)(None)
     recorder.tracks["find"].calls[Store.NEW, Role.SHADOWED, True].add(0.5)
     recorder.tracks["find"].calls[Store.NEW, Role.SHADOWED, True].limit = 0
     recorder.tracks["find"].calls[Store.NEW, Role.SHADOWED, True].add(0.5)
+    recorder.tracks["find"].rerouted.add()
     found = recorder.statistics()
     assert Statistics.load(found.dump()).dump() == found.dump()
     assert not found.empty
+    found.merge(Statistics.load(found.dump()))
+    assert found.rerouted == {"find": 2}
+    older = {name: counted for name, counted in found.dump().items() if name != "rerouted"}
+    assert not Statistics.load(older).rerouted
     assert Statistics().empty
 
 

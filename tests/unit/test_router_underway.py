@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from fakes import CopyingCarrier, InMemoryPrompts, eventually
 
+from harness.routing import Store
 from harness.underway import UnderWay
 
 
@@ -34,10 +35,10 @@ def test_writes_of_many_scopes_are_carried_in_one_call(carrier: CopyingCarrier) 
     """What gathers while the carrier is busy goes over in one call, not scope by scope."""
     carrier.allow.clear()
     with running(carrier) as under_way:
-        under_way.note("first", 0)
+        under_way.note("first", 0, Store.LEGACY)
         assert eventually(lambda: len(under_way.pending) == 1 and under_way.touches("first", None))
         for number in range(50):
-            under_way.note(f"scope-{number}", number)
+            under_way.note(f"scope-{number}", number, Store.LEGACY)
         carrier.allow.set()
         assert eventually(lambda: not under_way.pending)
     carried = set().union(*(scopes for scopes, _ in carrier.calls))
@@ -51,7 +52,7 @@ def test_beyond_the_limit_every_read_counts_as_touched(carrier: CopyingCarrier) 
     carrier.unsettled = {(None, None)}
     with running(carrier, limit=5) as under_way:
         for number in range(6):
-            under_way.note(f"scope-{number}", number)
+            under_way.note(f"scope-{number}", number, Store.LEGACY)
         assert under_way.touches("scope-5", None)
         assert under_way.touches("never written", uuid4())
         carrier.allow.set()
@@ -67,7 +68,7 @@ def test_a_write_that_names_nothing_may_have_touched_anything(carrier: CopyingCa
     """A write whose scope and key cannot be told holds every read back until nothing is noted."""
     carrier.unsettled = {(None, None)}
     with running(carrier) as under_way:
-        under_way.note(None, None)
+        under_way.note(None, None, Store.LEGACY)
         assert under_way.touches("any", None)
         assert under_way.touches(None, 1)
         carrier.unsettled = set()
@@ -93,7 +94,7 @@ def test_which_reads_a_write_touches(
 ) -> None:
     """A read is touched by what it may see: its scope, its key, and writes that do not say which."""
     under_way = UnderWay(carrier, failed=lambda error: None)
-    under_way.note(*write)
+    under_way.note(*write, Store.LEGACY)
     assert under_way.touches(*read) is touched
 
 
@@ -105,7 +106,7 @@ def test_no_write_is_lost_between_writers_and_the_carrier() -> None:
     def write(writer: int) -> None:
         for number in range(300):
             scope = f"{writer}/{number}"
-            under_way.note(scope, None)
+            under_way.note(scope, None, Store.LEGACY)
             if not under_way.touches(scope, None) and not any(scope in scopes for scopes, _ in list(carrier.calls)):
                 lost.append(scope)
 

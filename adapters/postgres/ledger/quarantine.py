@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import ARRAY, Connection, Engine, Text, cast, delete, func, select
+from sqlalchemy import ARRAY, Connection, Engine, Text, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
 from adapters.postgres.schema import quarantine
+from harness.errors import Refused
 from harness.records import Quarantined
 
 
@@ -32,9 +33,27 @@ def release(connection: Connection, keys: Collection[str]) -> int:
 def held(engine: Engine) -> list[Quarantined]:
     """All that is in quarantine, the oldest first."""
     c = quarantine.c
-    chosen = select(c.key, c.part, c.local, c.scope, c.reason, c.since).order_by(c.since, c.key)
+    chosen = select(c.key, c.part, c.local, c.scope, c.reason, c.since, c.accepted).order_by(c.since, c.key)
     with ledger(engine) as connection:
         return [Quarantined(*row) for row in connection.execute(chosen)]
+
+
+def settle(connection: Connection, keys: Collection[str], unfit: Sequence[Mapping[str, str | None]]) -> None:
+    """Let go of those of the keys that are held, and hold the unfit ones (key, part, local, scope, reason)."""
+    release(connection, set(keys) - {str(row["key"]) for row in unfit})
+    hold(connection, unfit)
+
+
+def accept_by_name(engine: Engine, keys: Collection[str], reason: str) -> None:
+    """Accept that these rows are left behind. Raises Refused for one that is not in quarantine, accepting none."""
+    if not keys:
+        return
+    listed = cast(sorted(keys), ARRAY(Text))
+    with ledger(engine) as connection:
+        accepted = update(quarantine).where(quarantine.c.key == func.any(listed)).values(accepted=reason)
+        found = set(connection.execute(accepted.returning(quarantine.c.key)).scalars())
+        if unknown := sorted(set(keys) - found):
+            raise Refused(f"not in quarantine: {', '.join(unknown)}; crossfade status lists what is")
 
 
 def count(engine: Engine) -> int:

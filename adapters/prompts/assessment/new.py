@@ -60,7 +60,8 @@ def _wrong_columns(connection: Connection) -> list[str]:
     wrong = [
         f"{column.name} is {there[column.name].type}" if column.name in there else f"{column.name} is missing"
         for column in prompts.columns
-        if (column.name in there or column.name != _ADDED)
+        if not column.system
+        and (column.name in there or column.name != _ADDED)
         and (column.name not in there or there[column.name].type != _described(column.type))
     ]
     return wrong + [f"{name} must be given" for name, row in there.items() if row.wanted and name not in prompts.c]

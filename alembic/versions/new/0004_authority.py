@@ -62,6 +62,7 @@ def upgrade() -> None:
             ADD COLUMN guard text NOT NULL DEFAULT 'enforce',
             ADD COLUMN pins jsonb NOT NULL DEFAULT '{}',
             ADD COLUMN rollback_safe boolean NOT NULL DEFAULT true,
+            ADD COLUMN automatic jsonb NOT NULL DEFAULT '[]',
             ADD CONSTRAINT route_guard CHECK (guard IN ('enforce', 'record', 'off'))
         """
     )
@@ -78,6 +79,7 @@ def downgrade() -> None:
     op.execute(
         "COMMENT ON TABLE crossfade.standing IS 'Always empty; its lock modes keep backfill chunks and catch-up apart'"
     )
-    op.execute("ALTER TABLE crossfade.route DROP COLUMN guard, DROP COLUMN pins, DROP COLUMN rollback_safe")
+    for name in ("guard", "pins", "rollback_safe", "automatic"):
+        op.execute(f"ALTER TABLE crossfade.route DROP COLUMN {name}")
     op.execute("ALTER TABLE crossfade.quarantine DROP COLUMN accepted")
     op.execute("ALTER TABLE crossfade.dirty DROP COLUMN cascade")

@@ -1,0 +1,122 @@
+"""Which store has authority over a scope, computed in SQL: the twin of ``harness.routing``.
+
+The formula is written once, here. It serves as an expression on any route, as ``crossfade.authority(scope)`` in both
+databases, and inside the guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from psycopg import sql
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Numeric,
+    String,
+    Text,
+    and_,
+    case,
+    cast,
+    column,
+    exists,
+    func,
+    literal,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import BIT, JSONB
+
+from adapters.postgres.literal import literal_sql
+from adapters.postgres.schema import SCHEMA, route_copy
+from adapters.postgres.triggers import run
+from harness.routing import BUCKETS, Store
+
+ROUTE = route_copy.alias("r")  # the columns that the route has in both databases
+
+_LEGACY: ColumnElement[str] = literal_column("'legacy'", Text)
+_NEW: ColumnElement[str] = literal_column("'new'", Text)
+
+
+def bucket_of(scope: ColumnElement[Any], salt: ColumnElement[Any] | str) -> ColumnElement[int]:
+    """``harness.routing.bucket``: the first 32 bits of ``md5(salt || scope)``, unsigned, modulo 10,000."""
+    salted = _given(salt, Text()) + scope
+    first = func.substr(func.md5(salted), _number(1), _number(8), type_=String())
+    bits = cast(literal_column("'x'", String) + first, BIT(32))
+    return func.mod(cast(bits, BigInteger), _number(BUCKETS), type_=BigInteger())
+
+
+def authority_of(
+    scope: ColumnElement[Any],
+    salt: ColumnElement[Any] | str,
+    writes_percent: ColumnElement[Any] | float,
+    pins: ColumnElement[Any] | Mapping[str, str],
+) -> ColumnElement[str]:
+    """'legacy' or 'new': the scope's own pin, else its group's, else by bucket; legacy where the scope is NULL.
+
+    Each of the route's values is a column of a route table, or the value itself.
+    """
+    name = scope if isinstance(scope.type, Text) else cast(scope, Text)
+    known = _given(pins, JSONB())
+    group = func.split_part(name, literal_column("'/'", Text), _number(1), type_=Text())
+    share = _given(writes_percent, Numeric(5, 2)) * _number(100)
+    by_percent = case((bucket_of(name, salt) < share, _NEW), else_=_LEGACY)
+    decided = func.coalesce(_pin(known, name), _pin(known, group), by_percent)
+    return case((name.is_(None), _LEGACY), else_=decided)
+
+
+def authority_now(scope: ColumnElement[Any]) -> ColumnElement[str]:
+    """``authority_of`` as the row of ``ROUTE`` has it, for a query on that row."""
+    return authority_of(scope, ROUTE.c.salt, ROUTE.c.writes_percent, ROUTE.c.pins)
+
+
+def has_all(store: Store) -> ColumnElement[bool]:
+    """Whether the store has authority over everything, for a query on ``ROUTE``."""
+    whole = _number(100 if store is Store.NEW else 0)
+    return and_(ROUTE.c.writes_percent == whole, ~pinned_to(store.other))
+
+
+def has_any(store: Store) -> ColumnElement[bool]:
+    """Whether the store has authority over anything, for a query on ``ROUTE``."""
+    return ~has_all(store.other)
+
+
+def pinned_to(store: Store) -> ColumnElement[bool]:
+    """Whether any scope or group is pinned to the store, for a query on ``ROUTE``."""
+    pin = func.jsonb_each_text(ROUTE.c.pins).table_valued("key", column("value", Text), name="pin")
+    return exists(select(literal_column("1")).select_from(pin).where(pin.c.value == literal_column(f"'{store}'", Text)))
+
+
+def create_functions(connection: Connection) -> None:
+    """Create ``crossfade.bucket(salt, scope)`` and ``crossfade.authority(scope)``, which reads this database's route.
+
+    The latter is NULL while there is no route. One look at the route for each call, so many scopes are better asked
+    with ``authority_of`` in one query.
+    """
+    bucket, authority = sql.Identifier(SCHEMA, "bucket"), sql.Identifier(SCHEMA, "authority")
+    scope, salt = literal_column("scope", Text), literal_column("salt", Text)
+    formula = f"SELECT {literal_sql(bucket_of(scope, salt))}"
+    asked = f"BEGIN RETURN ({literal_sql(select(authority_now(scope)).select_from(ROUTE))}); END"
+    create = "CREATE OR REPLACE FUNCTION {}(salt text, scope text) RETURNS bigint LANGUAGE sql IMMUTABLE AS {}"
+    run(connection, sql.SQL(create).format(bucket, sql.Literal(formula)))
+    create = "CREATE OR REPLACE FUNCTION {}(scope text) RETURNS text LANGUAGE plpgsql STABLE AS {}"
+    run(connection, sql.SQL(create).format(authority, sql.Literal(asked)))
+
+
+def _pin(pins: ColumnElement[Any], name: ColumnElement[Any]) -> ColumnElement[str]:
+    return pins.op("->>", return_type=Text())(name)
+
+
+def _given(value: Any, type_: Any) -> ColumnElement[Any]:
+    if isinstance(value, ColumnElement):
+        return value
+    if isinstance(value, float):
+        value = Decimal(str(value))
+    return literal(dict(value) if isinstance(value, Mapping) else value, type_)
+
+
+def _number(number: int) -> ColumnElement[int]:
+    return literal_column(str(number), BigInteger)

@@ -1,0 +1,148 @@
+"""What of a batch of notes may be carried, and what must happen to the rest.
+
+Decided inside the transaction that writes, under its locks: whose authority a scope is under cannot change there
+until that transaction ends. So a worker that read its notes long ago does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row
+
+from adapters.postgres.notes import Note
+from adapters.postgres.part import Part
+from adapters.postgres.present import PresentRows
+from adapters.postgres.scope_locks import lock_scopes
+from adapters.postgres.taking import Taking
+from harness.errors import Conflict
+from harness.routing import Store
+
+_LOOKS = 4
+
+Place = tuple[str, str | None]  # scope and key
+
+
+@dataclass(frozen=True, slots=True)
+class Giver:
+    """The store whose notes are carried. ``parts`` answers its parts as they are now."""
+
+    store: Store
+    engine: Engine
+    parts: Callable[[], Sequence[Part]]
+
+
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """The store that state is carried to. ``part_of`` names its part that holds a scope, None if it has no place."""
+
+    store: Store
+    engine: Engine
+    tables: Taking
+    part_of: Callable[[str], str | None]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Notes that can be settled now, and what has to be done for it in the taking store.
+
+    ``keys`` are made equal to ``rows``. ``turned`` are not this direction's: the other store has authority over them,
+    and is asked to carry its state back.
+    """
+
+    notes: list[Note] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    rows: list[Row[Any]] = field(default_factory=list)
+    turned: set[Place] = field(default_factory=set)
+
+
+def sort_out(taking: Connection, notes: Sequence[Note], taker: Taker, present: PresentRows) -> Batch:
+    """The batch that can be carried with the locks to be had now; empty if there are none.
+
+    Raises Conflict for a key under which both stores hold a record of their own.
+    """
+    authority = _lock(taking, {note.scope for note in notes}, taker)
+    mine = [note for note in notes if note.scope in authority]
+    for _ in range(_LOOKS):
+        ours = [note for note in mine if authority[note.scope] is taker.store.other or note.cascade]
+        rows = present.of(ours)
+        keys = _keys(ours, rows)
+        there = taker.tables.scopes_of(taking, keys) if keys else {}
+        touched = {row.scope_ for row in rows} | set(there.values())
+        if touched <= authority.keys():
+            return _decided(mine, keys, rows, there, authority, taker.store)
+        authority |= _lock(taking, touched - authority.keys(), taker)
+        if touched <= authority.keys():
+            continue  # read again: only what is read under the lock may be written
+        mine = _without(mine, rows, there, authority)
+    return Batch()
+
+
+def _lock(taking: Connection, scopes: Collection[str | None], taker: Taker) -> dict[str | None, Store]:
+    locked = lock_scopes(taking, scopes)
+    # A record without a scope, or of one that the taker has no place for, is as its own store has it.
+    homeless = [scope for scope in locked if scope is None or taker.part_of(scope) is None]
+    return locked | dict.fromkeys(homeless, taker.store.other)
+
+
+def _keys(notes: Iterable[Note], rows: Iterable[Row[Any]]) -> set[str]:
+    """Keys under which the records were noted, and those that the giving store has them under now."""
+    return {note.key for note in notes if note.key is not None} | {str(row.key_) for row in rows}
+
+
+def _without(
+    notes: list[Note],
+    rows: Sequence[Row[Any]],
+    there: Mapping[str, str | None],
+    locked: Collection[str | None],
+) -> list[Note]:
+    """Someone else has a scope that a record moved to or from: leave what touches it for a later round."""
+    out = {str(row.key_) for row in rows if row.scope_ not in locked}
+    out |= {key for key, scope in there.items() if scope not in locked}
+    local = {(row.part_, row.local) for row in rows if str(row.key_) in out}
+    scopes = {row.scope_ for row in rows if str(row.key_) in out}
+    return [
+        note
+        for note in notes
+        if note.key not in out
+        and (note.part, note.local) not in local
+        and (note.key is not None or note.scope not in scopes)
+    ]
+
+
+def _decided(
+    notes: list[Note],
+    keys: Collection[str],
+    rows: Sequence[Row[Any]],
+    there: Mapping[str, str | None],
+    authority: Mapping[str | None, Store],
+    taking: Store,
+) -> Batch:
+    batch = Batch(notes)
+    by_key = {str(row.key_): row for row in rows}
+    cascaded = {note.key for note in notes if note.cascade}
+    batch.turned = {
+        (note.scope, note.key)
+        for note in notes
+        if note.scope is not None and authority[note.scope] is taking and not note.cascade
+    }
+    for key in keys:
+        row = by_key.get(key)
+        standing = there.get(key)
+        theirs = standing is not None and authority[standing] is taking
+        if row is not None and authority[row.scope_] is taking:
+            batch.turned.add((row.scope_, key))  # not written under authority: the other store's state goes back
+        elif not theirs or (row is None and key in cascaded):
+            batch.keys.add(key)
+            if row is not None:
+                batch.rows.append(row)
+        elif row is not None and row.scope_ is None and standing is not None:
+            batch.turned.add((standing, key))
+        elif row is not None:
+            raise Conflict(
+                f"{taking} has a record of its own in scope {standing} under the id that {taking.other} uses in "
+                f"scope {row.scope_}; delete one of them"
+            )
+    return batch

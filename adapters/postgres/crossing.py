@@ -1,0 +1,174 @@
+"""What is noted for the scopes that an act moves: carried over before the fence, and compared inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from threading import Event
+
+from sqlalchemy import ColumnElement, Engine, and_, distinct, func, or_, select, text, union_all
+
+from adapters.postgres.authority import authority_of
+from adapters.postgres.carry import StateCarrier
+from adapters.postgres.digest import TableSide
+from adapters.postgres.errors import speaking_for
+from adapters.postgres.guard import FENCE
+from adapters.postgres.ledger.debt import owed
+from adapters.postgres.part import Part
+from adapters.postgres.schema import dirty, quarantine
+from harness.config import MoveSettings
+from harness.errors import MismatchFound, Refused
+from harness.moving import Act, Stand
+from harness.ports import Clock
+from harness.routing import Route, Store
+
+_PAUSE = 0.005
+_COUNTED = 100_000  # notes beyond this are not told apart
+
+
+def moves(scope: ColumnElement[str], salt: str, before: Stand, after: Stand) -> ColumnElement[bool]:
+    """Whether authority over a scope is another one afterwards."""
+    was, will_be = (authority_of(scope, salt, stand.writes_percent, _pins(stand)) for stand in (before, after))
+    return was != will_be
+
+
+def _pins(stand: Stand) -> dict[str, str]:
+    return {name: store.value for name, store in stand.pins.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One direction of moving. ``carrier`` goes from the loser to the gainer, ``reverse`` the other way."""
+
+    carrier: StateCarrier
+    reverse: StateCarrier
+    loser: TableSide
+    gainer: TableSide
+    new: Engine
+    salt: str
+    settings: MoveSettings
+    clock: Clock
+    stop: Event
+    told: Callable[[str], None]
+
+    def approach(self, act: Act) -> None:
+        """Carry over while writers go on, until few notes are left. Refused if they keep coming faster than that."""
+        until, noted = self.clock() + self.settings.drain_seconds, self._noted(act)
+        while (left := self.carrier.noted(noted, _COUNTED)) > self.settings.settled_notes:
+            if self.stop.is_set() or self.clock() > until:
+                raise Refused(
+                    f"{act.loser}: {left:,} notes of the moving scopes are still on their way after "
+                    f"{self.settings.drain_seconds:g} s; nothing has changed. Run more catch-up workers (crossfade "
+                    "catchup --follow --workers 4), see crossfade status for rejected scopes, and try again"
+                )
+            if not self.carrier.carry_batch().notes:
+                self.stop.wait(_PAUSE)
+
+    def drain(self, act: Act, until: float) -> Stand:
+        """Carry over the rest and compare it; the route to write, with pins for scopes that cannot move."""
+        # What the gainer noted of these scopes it had no authority for (IGNORE_GAINER in model/): it is turned around
+        # first, or it would count as the authority's own state afterwards.
+        self.reverse.drain_where(self._noted(act), until)
+        keys = self.carrier.drain_where(self._noted(act), until)
+        debts = {each.key: each.scope for each in owed(self.new)}
+        self._compare(act, keys - debts.keys())
+        if act.loser is Store.NEW:
+            self._refuse_debt(act, debts)
+            return act.after
+        return self._with_quarantine(act)
+
+    def _noted(self, act: Act) -> ColumnElement[bool]:
+        whole_part = and_(dirty.c.scope.is_(None), dirty.c.key.is_(None))
+        return or_(whole_part, moves(dirty.c.scope, self.salt, act.before, act.after))
+
+    def _compare(self, act: Act, keys: Collection[str]) -> None:
+        ours, theirs = self.loser.records(keys), self.gainer.records(keys)
+        moving = _Moving(self.salt, act)
+        differing = [
+            key
+            for key in keys
+            if (mine := ours.get(key)) != (other := theirs.get(key))
+            and any(record is not None and moving(record.scope) for record in (mine, other))
+        ]
+        if differing:
+            raise MismatchFound(
+                f"{len(differing)} records of the moving scopes differ although everything was carried over "
+                f"({', '.join(sorted(differing)[:3])}); nothing has changed. Run crossfade verify, then repair"
+            )
+
+    def _refuse_debt(self, act: Act, debts: dict[str, str | None]) -> None:
+        moving = _Moving(self.salt, act)
+        if found := sorted(key for key, scope in debts.items() if moving(scope) and key not in act.left_behind):
+            raise Refused(
+                f"legacy cannot hold {len(found)} records of the moving scopes ({', '.join(found[:3])}); nothing has "
+                "changed. See crossfade status, mend them in new, or leave them behind with --accept-debt"
+            )
+
+    def _with_quarantine(self, act: Act) -> Stand:
+        chosen = select(quarantine.c.scope).where(quarantine.c.scope.isnot(None), quarantine.c.accepted.is_(None))
+        with speaking_for(Store.NEW), self.new.connect() as connection:
+            held = {str(scope) for scope in connection.execute(chosen).scalars()}
+        staying = {scope for scope in held if _Moving(self.salt, act)(scope)}
+        if not staying:
+            return act.after
+        if act.command == "cutover":
+            raise Refused(
+                f"{len(staying)} scopes have rows in quarantine ({', '.join(sorted(staying)[:3])}); nothing has "
+                "changed. Mend them in legacy, or leave them behind by name with --accept"
+            )
+        self.told(f"{len(staying)} scopes stay with legacy: they have rows in quarantine")
+        pins = dict(act.after.pins) | dict.fromkeys(staying, Store.LEGACY)
+        return replace(act.after, pins=pins, automatic=act.after.automatic | staying)
+
+
+class _Moving:
+    """Whether a scope is one of those that move."""
+
+    def __init__(self, salt: str, act: Act) -> None:
+        self._was, self._will_be = (
+            Route(writes_percent=stand.writes_percent, salt=salt, pins=stand.pins) for stand in (act.before, act.after)
+        )
+
+    def __call__(self, scope: str | None) -> bool:
+        return scope is not None and self._was.authority(scope) is not self._will_be.authority(scope)
+
+
+def count_moving(
+    engine: Engine, store: Store, parts: Sequence[Part], salt: str, before: Stand, after: Stand
+) -> tuple[int, int]:
+    """How many scopes with records in them move, and how many records they have."""
+    scopes = union_all(*(select(part.scope_of(part.table.c).label("scope")) for part in parts)).subquery("scopes")
+    moving = func.count(distinct(scopes.c.scope)), func.count()
+    statement = select(*moving).where(moves(scopes.c.scope, salt, before, after))
+    with speaking_for(store), engine.connect() as connection:
+        row = connection.execute(statement).one()
+    return int(row[0]), int(row[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A transaction that writes to the store: a fence waits for it."""
+
+    pid: int
+    application: str
+    role: str
+    seconds: float
+
+
+def fence_holders(engine: Engine, store: Store, seconds: float) -> list[Holder]:
+    """Transactions older than so many seconds that a fence would wait for, the oldest first."""
+    statement = text(
+        """
+        SELECT a.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS role,
+               extract(epoch FROM clock_timestamp() - a.xact_start) AS seconds
+        FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND l.classid = :class AND l.objid = :object
+          AND a.xact_start < clock_timestamp() - make_interval(secs => :seconds)
+        ORDER BY a.xact_start
+        """
+    )
+    values = {"class": FENCE[0], "object": FENCE[1], "seconds": seconds}
+    with speaking_for(store), engine.connect() as connection:
+        return [Holder(row[0], row[1], row[2], float(row[3])) for row in connection.execute(statement, values)]

@@ -1,0 +1,210 @@
+"""The fence: both stores' routes under exclusive locks, while authority moves.
+
+The loser's lock and its route change are one transaction: if the connection dies, both go. The server itself ends a
+transaction whose operator has frozen (idle_in_transaction_session_timeout), so that a fence always ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, Text, any_, cast, delete, func, literal_column, select, update
+from sqlalchemy.exc import DBAPIError
+
+from adapters.postgres.apply import set_applying
+from adapters.postgres.errors import speaking_for
+from adapters.postgres.guard import FENCE
+from adapters.postgres.ledger.journal import lock_pending, undo
+from adapters.postgres.part import these
+from adapters.postgres.schema import debt, route, route_copy
+from harness.errors import Refused
+from harness.moving import Act, Stand
+from harness.routing import Store
+
+_GRACE = 2.0  # seconds for what comes after the drain, before the server ends an idle transaction
+_RECOVERY_SECONDS = 10.0
+_ROUTES = {Store.LEGACY: route_copy, Store.NEW: route}
+
+
+class RouteFences:
+    """Fulfils ``harness.moving.Fences`` over the two databases. ``table`` holds new's records, by ``id``."""
+
+    def __init__(self, legacy: Engine, new: Engine, table: Table) -> None:
+        self._engines, self._table = {Store.LEGACY: legacy, Store.NEW: new}, table
+
+    @contextmanager
+    def raised(self, act: Act, seconds: float) -> Iterator[_Fence]:
+        with ExitStack() as stack:
+            # The journal first: of two operators, only the one whose act is pending gets any further.
+            new = stack.enter_context(self._transaction(Store.NEW, seconds))
+            with speaking_for(Store.NEW):
+                lock_pending(new, act.id)
+            legacy = stack.enter_context(self._transaction(Store.LEGACY, seconds))
+            fence = _Fence(act, {Store.NEW: new, Store.LEGACY: legacy}, self._table)
+            fence.hold(act.loser)
+            yield fence
+
+    def happened(self, act: Act, *, else_undo: bool) -> bool:
+        with ExitStack() as stack:
+            new = stack.enter_context(self._transaction(Store.NEW, _RECOVERY_SECONDS))
+            with speaking_for(Store.NEW):
+                lock_pending(new, act.id)
+            # Whoever held the loser's fence before us has ended: what its route says now is final.
+            connections = {Store.NEW: new}
+            if act.loser is Store.LEGACY:
+                connections[Store.LEGACY] = stack.enter_context(self._transaction(Store.LEGACY, _RECOVERY_SECONDS))
+            fence = _Fence(act, connections, self._table)
+            fence.hold(act.loser)
+            happened = fence.epoch(act.loser) == act.epoch
+            if else_undo and not happened:
+                with speaking_for(Store.NEW):
+                    undo(new, act)
+                fence.commit(Store.NEW)
+            return happened
+
+    def gain_likewise(self, act: Act) -> None:
+        gainer = act.loser.other
+        with ExitStack() as stack:
+            connections = {
+                store: stack.enter_context(self._transaction(store, _RECOVERY_SECONDS))
+                for store in (Store.NEW, Store.LEGACY)
+            }
+            with speaking_for(Store.NEW):
+                lock_pending(connections[Store.NEW], act.id)
+            fence = _Fence(act, connections, self._table)
+            fence.hold(gainer)
+            fence.copy(act.loser, gainer)
+            fence.commit(gainer)
+
+    def align(self) -> Store | None:
+        """Give both stores the newer one's route where they differ; the store that was behind, None if none was.
+
+        For a store that was restored from a backup: by its old route it might accept what the other one accepts too.
+        """
+        with ExitStack() as stack:
+            held = {
+                store: stack.enter_context(self._transaction(store, _RECOVERY_SECONDS))
+                for store in (Store.NEW, Store.LEGACY)
+            }
+            routes = {}
+            for store, connection in held.items():
+                with speaking_for(store):
+                    connection.execute(select(func.pg_advisory_xact_lock(*FENCE)))
+                    routes[store] = read_authority(connection, store)
+            if not differ(routes):
+                return None
+            behind = min(routes, key=lambda store: routes[store]["epoch"])
+            with speaking_for(behind):
+                held[behind].execute(update(_ROUTES[behind]).values(**routes[behind.other]))
+                held[behind].commit()
+            return behind
+
+    @contextmanager
+    def _transaction(self, store: Store, seconds: float) -> Iterator[Connection]:
+        """A transaction in the store, rolled back at the end unless it was committed before."""
+        with speaking_for(store):
+            connection = self._engines[store].connect()
+        try:
+            with speaking_for(store):
+                milliseconds = str(round(seconds * 1000))
+                idle = str(round((seconds + _GRACE) * 1000))
+                connection.execute(
+                    select(
+                        func.set_config("lock_timeout", milliseconds, True),
+                        func.set_config("statement_timeout", milliseconds, True),
+                        func.set_config("idle_in_transaction_session_timeout", idle, True),
+                    )
+                )
+            yield connection
+        finally:
+            try:
+                connection.rollback()
+            except DBAPIError:
+                connection.invalidate()  # it has died, and its transaction with it; what it died of is raised already
+            connection.close()
+
+
+def read_authority(connection: Connection, store: Store) -> dict[str, Any]:
+    """What the store's guard goes by: epoch, writes_percent and pins."""
+    table = _ROUTES[store]
+    row = connection.execute(select(table.c.epoch, table.c.writes_percent, table.c.pins)).one()
+    return dict(row._mapping)
+
+
+def differ(routes: Mapping[Store, Mapping[str, Any]]) -> bool:
+    """Whether the two guards go by different shares or pins. Epochs may differ: reads are new's alone."""
+    legacy, new = routes[Store.LEGACY], routes[Store.NEW]
+    return any(legacy[name] != new[name] for name in ("writes_percent", "pins"))
+
+
+class _Fence:
+    def __init__(self, act: Act, connections: dict[Store, Connection], table: Table) -> None:
+        self._act, self._connections, self._table = act, connections, table
+
+    def hold(self, store: Store) -> None:
+        with speaking_for(store):
+            self._connections[store].execute(select(func.pg_advisory_xact_lock(*FENCE)))
+
+    def hold_gainer(self) -> None:
+        self.hold(self._act.loser.other)
+
+    def write(self, after: Stand) -> None:
+        pins = {name: store.value for name, store in after.pins.items()}
+        shared = {"epoch": self._act.epoch, "writes_percent": after.writes_percent, "pins": pins}
+        self._update(Store.LEGACY, shared)
+        own = {"reads_percent": after.reads_percent, "shadow_percent": after.shadow_percent}
+        self._update(Store.NEW, shared | own | {"automatic": sorted(after.automatic)})
+        if self._act.left_behind:
+            with speaking_for(Store.NEW):
+                self._leave_behind(self._connections[Store.NEW], self._act.left_behind)
+
+    def _leave_behind(self, new: Connection, keys: Collection[str]) -> None:
+        """Keep the rows that legacy cannot hold in the ledger, and take them out of new, where nobody writes now."""
+        table, listed = self._table, these(keys)
+        named = cast(table.c.id, Text) == any_(listed)
+        image = select(func.to_jsonb(literal_column(f'"{table.name}"'))).where(cast(table.c.id, Text) == debt.c.key)
+        new.execute(update(debt).where(debt.c.key == any_(listed)).values(row=image.scalar_subquery()))
+        set_applying(new)
+        new.execute(delete(table).where(named))
+
+    def copy(self, giver: Store, taker: Store) -> None:
+        """Make the taker's route say what the giver's says; what only new's says comes from the act."""
+        after = self._act.after
+        with speaking_for(giver):
+            values = read_authority(self._connections[giver], giver)
+        if taker is Store.NEW:
+            # Pins beyond those that the act meant are of scopes that were found in quarantine inside the fence.
+            found = set(values["pins"]) - set(after.pins)
+            values |= {"reads_percent": after.reads_percent, "shadow_percent": after.shadow_percent}
+            values |= {"automatic": sorted(after.automatic | found)}
+        self._update(taker, values)
+
+    def epoch(self, store: Store) -> int:
+        table = _ROUTES[store]
+        with speaking_for(store):
+            return int(self._connections[store].execute(select(table.c.epoch)).scalar_one())
+
+    def lose(self) -> None:
+        self.commit(self._act.loser)
+
+    def gain(self) -> None:
+        self.commit(self._act.loser.other)
+
+    def commit(self, store: Store) -> None:
+        with speaking_for(store):
+            self._connections[store].commit()
+
+    def _update(self, store: Store, values: dict[str, Any]) -> None:
+        """Write the store's route, unless it is as new as that already.
+
+        Whoever waited for the fence may have been overtaken: others finished the act, and moved on (STALE_FINISH in
+        ``model/``). Raises Refused then.
+        """
+        table = _ROUTES[store]
+        with speaking_for(store):
+            older = update(table).where(table.c.epoch < self._act.epoch)
+            written = self._connections[store].execute(older.values(**values)).rowcount
+        if not written and self.epoch(store) != self._act.epoch:
+            raise Refused(f"{store}: somebody else has moved authority meanwhile; look at crossfade status")

@@ -1,0 +1,23 @@
+"""Giving a migration up: the ledger as if nothing had been copied."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, delete, update
+
+from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.ledger.phases import step_to
+from adapters.postgres.schema import checkpoint, debt, dirty, quarantine, rejection, route
+from harness.phases import Phase
+
+
+def close_ledger(engine: Engine, *, actor: str, reason: str) -> None:
+    """Bring the migration back to IDLE: what was copied and what is held back must be looked at anew.
+
+    Statistics, verifications and the audit stay. Does nothing at IDLE. Raises IllegalPhase while both stores are in
+    use.
+    """
+    with ledger(engine) as connection:
+        for table in (checkpoint, quarantine, rejection, debt, dirty):
+            connection.execute(delete(table))
+        connection.execute(update(route).values(epoch=route.c.epoch + 1, reads_percent=0, pins={}, automatic=[]))
+        step_to(connection, Phase.IDLE, actor, reason)

@@ -1,0 +1,38 @@
+"""Rollback debt: records of new that legacy cannot hold, and why. Written when their notes are settled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from sqlalchemy import ARRAY, Connection, Engine, Text, cast, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from adapters.postgres.guard import NO_PLACE
+from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.schema import debt
+from harness.records import Debt
+
+
+def settle(connection: Connection, keys: Collection[str], unfit: Sequence[Mapping[str, str | None]]) -> None:
+    """Let go of those of the keys that are held, and hold the unfit ones (key, scope, reason)."""
+    fit = set(keys) - {str(row["key"]) for row in unfit}
+    if fit:
+        listed = cast(sorted(fit), ARRAY(Text))
+        connection.execute(delete(debt).where(debt.c.key == func.any(listed), debt.c.row.is_(None)))
+    if unfit:
+        statement = insert(debt)
+        renewed = {name: statement.excluded[name] for name in ("scope", "reason")}
+        rows = [{name: row[name] for name in ("key", "scope", "reason")} for row in unfit]
+        connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=renewed), rows)
+
+
+def owed(engine: Engine) -> list[Debt]:
+    """What legacy cannot hold now, the oldest first.
+
+    Without what was left behind by an earlier rollback, and without what legacy has no place for at all: that is
+    new-only, and stays so.
+    """
+    open_ = debt.c.row.is_(None) & (debt.c.reason != NO_PLACE)
+    chosen = select(debt.c.key, debt.c.scope, debt.c.reason, debt.c.since).where(open_)
+    with ledger(engine) as connection:
+        return [Debt(*row) for row in connection.execute(chosen.order_by(debt.c.since, debt.c.key))]

@@ -1,0 +1,36 @@
+"""Taking back what ``prepare`` put into a database that stays somebody else's."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Engine, delete, text
+
+from adapters.postgres.errors import speaking_for
+from adapters.postgres.schema import dirty
+from adapters.postgres.triggers import patiently
+from harness.routing import Store
+
+_FUNCTIONS = text(
+    "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace('crossfade')"
+    " AND prorettype = 'trigger'::regtype AND proname LIKE :pattern"
+)
+
+
+def remove_capture(engine: Engine, store: Store) -> None:
+    """Note no more changes in this store, and forget those that are noted."""
+    _remove(engine, store, "capture\\_%")
+    with speaking_for(store), engine.begin() as connection:
+        connection.execute(delete(dirty))
+
+
+def remove_triggers(engine: Engine, store: Store) -> None:
+    """Remove every trigger of ours from the store's tables: nothing is noted, nothing refused any more."""
+    _remove(engine, store, "%")
+
+
+def _remove(engine: Engine, store: Store, pattern: str) -> None:
+    def remove(connection: Connection) -> None:
+        for function in connection.execute(_FUNCTIONS, {"pattern": pattern}).scalars().all():
+            connection.execute(text(f"DROP FUNCTION {function} CASCADE"))  # named, and quoted, by the server itself
+
+    with speaking_for(store):
+        patiently(engine, store, "the lock of the tables", remove)

@@ -1,0 +1,302 @@
+"""Carrying state into Dispatch: the way back. Numbers, NULL stamps and all else that legacy says its own way stay.
+
+Nothing is written that reads as it should already. A row that legacy cannot hold is taken out, but its number is kept
+in the sidecar, so that the record returns under it. Uniqueness (type, project, enabled) is a deferred rule of
+Dispatch's and speaks at COMMIT, so the order of statements has no rivals to mind.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Executable,
+    Integer,
+    Row,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    case,
+    cast,
+    delete,
+    false,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy.types import TypeEngine
+
+from adapters.postgres.part import REASON, Part, texts
+from adapters.postgres.prepared import Prepared, PreparedByShape, parameter
+from adapters.postgres.taking import Applied
+from adapters.prompts.canonical import DebtReason, LegacyScope, Reading, parse_scope
+from adapters.prompts.dispatch import EPOCH, instant, local_stamp, sidecar, tenant_tables
+from adapters.prompts.sidecar import Entry, RowName, Sidecar, describe, next_numbers
+from harness.errors import CannotHold
+
+_GIVEN: dict[str, TypeEngine[Any]] = {
+    "id": Integer(),
+    "genai_type": Integer(),
+    "genai_prompt": Text(),
+    "genai_system_message": Text(),
+    "enabled": Boolean(),
+    "project_id": Integer(),
+    "created_at": DateTime(timezone=True),
+    "updated_at": DateTime(timezone=True),
+}
+_STAMPS = ("created_at", "updated_at")
+_Build = Callable[[Table, str], Executable]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A record that legacy can hold, and its place there."""
+
+    record: Any
+    place: LegacyScope
+
+
+@dataclass(slots=True)
+class _Found:
+    """Where records stand, by key: their rows, the scopes these are in, and their sidecar entries."""
+
+    rows: dict[str, RowName] = field(default_factory=dict)
+    scopes: dict[str, str | None] = field(default_factory=dict)
+    entries: dict[str, RowName] = field(default_factory=dict)
+
+
+class DispatchTaking:
+    """All tenants as one store to carry to; fulfils ``Taking``. Scope policy ``type`` only, else CannotHold."""
+
+    def __init__(self, parts: Sequence[Part], reading: Reading) -> None:
+        if not reading.by_type:
+            raise CannotHold(
+                'legacy cannot take prompts under scope_policy = "project": a scope does not say which of '
+                'Dispatch\'s types a prompt has; use scope_policy = "type"'
+            )
+        self._parts = {part.name: part for part in parts}
+        self._zone = reading.time_zone
+        self._sidecar = Sidecar(reading.time_zone)
+        self._find = Prepared(_finding(parts))
+        self._prepared = PreparedByShape()
+
+    def scopes_of(self, connection: Connection, keys: Collection[str]) -> dict[str, str | None]:
+        return self._found(connection, keys).scopes
+
+    def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
+        """Key and scope of every record here that has a scope: the other store has one part, and they are all of it."""
+        if not self._parts:
+            return []
+        selects = []
+        for tenant in self._parts.values():
+            rows = tenant.canonical.subquery()
+            selects.append(select(cast(rows.c.id, Text), rows.c.project_id).where(rows.c.project_id.isnot(None)))
+        return [(str(key), str(scope)) for key, scope in connection.execute(union_all(*selects))]
+
+    def make_equal(self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]]) -> Applied:
+        found = self._found(connection, {*keys, *(str(row.key_) for row in rows)})
+        fit, unfit = self._sort(connection, rows, found)
+        deleted = self._remove(connection, found, fit, {str(row.key_) for row in rows})
+        changed = self._write(connection, fit, self._numbers(connection, found, fit), found)
+        return Applied(len(changed), deleted, unfit)
+
+    def _found(self, connection: Connection, keys: Collection[str]) -> _Found:
+        found = _Found()
+        if not keys:
+            return found
+        rows: Sequence[Any] = self._find.execute(connection, keys=sorted(keys)).all()
+        for organization, number, key, scope, stands in rows:
+            if stands:
+                found.rows[key], found.scopes[key] = RowName(organization, number), scope
+            else:
+                found.entries[key] = RowName(organization, number)
+        return found
+
+    def _sort(
+        self, connection: Connection, rows: Iterable[Row[Any]], found: _Found
+    ) -> tuple[dict[str, _Fit], dict[str, str]]:
+        """The records that legacy can hold, by key, and why it cannot hold others that say nothing of it themselves."""
+        fit: dict[str, _Fit] = {}
+        unfit: dict[str, str] = {}
+        for row in rows:
+            place = parse_scope(row.scope_, with_type=True)
+            if getattr(row, REASON) is not None:
+                continue
+            if place is None or place.organization not in self._parts:
+                unfit[str(row.key_)] = DebtReason.NO_PLACE
+            else:
+                fit[str(row.key_)] = _Fit(row, place)
+        # Where a record stays in its scope, the row that is there says that the project is, too.
+        moving = {key: one.place for key, one in fit.items() if found.scopes.get(key) != one.record.scope_}
+        projects = self._projects(connection, moving.values())
+        for key, place in moving.items():
+            if (place.organization, place.project) not in projects:
+                unfit[key] = DebtReason.NO_PROJECT
+                del fit[key]
+        return fit, unfit
+
+    def _projects(self, connection: Connection, places: Collection[LegacyScope]) -> set[tuple[str, int]]:
+        """Those of the places' projects that exist. One that goes after this look ends as its foreign key's error."""
+        there: set[tuple[str, int]] = set()
+        for organization in sorted({place.organization for place in places}):
+            look = self._prepared.get(("projects", organization), partial(_looking, organization))
+            numbers = sorted({place.project for place in places if place.organization == organization})
+            there |= {(organization, number) for number in look.execute(connection, numbers=numbers).scalars()}
+        return there
+
+    def _remove(self, connection: Connection, found: _Found, fit: Mapping[str, _Fit], given: Collection[str]) -> int:
+        """Take out the rows that legacy is not to hold, or not in this tenant; how many."""
+        left = {key: row for key, row in found.rows.items() if key not in fit or _moves(row, fit[key])}
+        kept = {row: key for key, row in left.items() if key in given and key not in fit}
+        self._sidecar.keep_numbers(connection, kept)
+        gone = {row for key, row in found.entries.items() if key not in given}
+        moved = {row for key, row in found.entries.items() if key in fit and _moves(row, fit[key])}
+        self._sidecar.drop(connection, gone | moved)
+        for organization, numbers in _by_organization(left.values()).items():
+            table = self._parts[organization].table
+            removal = self._prepared.get(("delete", organization), partial(_deleting, table))
+            removal.execute(connection, numbers=numbers)
+        return len(left.keys() - fit.keys())
+
+    def _numbers(self, connection: Connection, found: _Found, fit: Mapping[str, _Fit]) -> dict[str, RowName]:
+        """The row of each record: where it stands, else the number that was kept for it, else a new one."""
+        rows: dict[str, RowName] = {}
+        fresh: dict[str, list[str]] = defaultdict(list)
+        for key, one in sorted(fit.items()):
+            known = found.rows.get(key) or found.entries.get(key)
+            if known is not None and not _moves(known, one):
+                rows[key] = known
+            else:
+                fresh[one.place.organization].append(key)
+        for organization, keys in fresh.items():
+            numbers = next_numbers(connection, self._parts[organization].table, len(keys))
+            rows |= {key: RowName(organization, number) for key, number in zip(keys, numbers, strict=True)}
+        return rows
+
+    def _write(
+        self, connection: Connection, fit: Mapping[str, _Fit], rows: Mapping[str, RowName], found: _Found
+    ) -> set[RowName]:
+        """Write rows and entries; the rows of which either changed."""
+        changed = self._sidecar.write(connection, [_entry(rows[key], one) for key, one in fit.items()])
+        batches: dict[tuple[str, _Build], list[tuple[RowName, _Fit]]] = defaultdict(list)
+        for key, one in fit.items():
+            build: _Build = _updating if rows[key] == found.rows.get(key) else _inserting
+            batches[one.place.organization, build].append((rows[key], one))
+        for (organization, build), batch in batches.items():
+            table = self._parts[organization].table
+            statement = self._prepared.get((build, organization), partial(build, table, self._zone))
+            written = statement.execute(connection, **_arrays(batch)).scalars()
+            changed |= {RowName(organization, number) for number in written}
+        return changed
+
+
+def _moves(row: RowName, one: _Fit) -> bool:
+    return row.organization != one.place.organization
+
+
+def _by_organization(rows: Iterable[RowName]) -> dict[str, list[int]]:
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for row in sorted(rows):
+        numbers[row.organization].append(row.legacy_id)
+    return numbers
+
+
+def _entry(row: RowName, one: _Fit) -> Entry:
+    assert one.place.type is not None  # noqa: S101 - scopes are read with their type; for the type checker
+    return describe(row, one.place.type, one.record, one.record.created_at, one.record.updated_at)
+
+
+def _arrays(rows: Sequence[tuple[RowName, _Fit]]) -> dict[str, list[Any]]:
+    """The rows' values as one array for each of ``_GIVEN``."""
+    return {
+        "id": [row.legacy_id for row, _ in rows],
+        "genai_type": [one.place.type for _, one in rows],
+        "genai_prompt": [one.record.content for _, one in rows],
+        "genai_system_message": [one.record.system_message for _, one in rows],
+        "enabled": [one.record.enabled for _, one in rows],
+        "project_id": [one.place.project for _, one in rows],
+        "created_at": [one.record.created_at for _, one in rows],
+        "updated_at": [one.record.updated_at for _, one in rows],
+    }
+
+
+def _finding(parts: Sequence[Part]) -> Executable:
+    """Rows and sidecar entries of the records with one of ``keys``: organization, number, key, scope, stands."""
+    arms: list[Select[Any]] = []
+    for part in parts:
+        rows = part.carried_where(part.where_key(texts("keys"))).subquery()
+        key = cast(rows.c.id, Text)
+        named = literal(part.name, Text), cast(rows.c.local, Integer), key, rows.c.project_id, true()
+        arms.append(select(*named).where(key == any_(texts("keys"))))
+    entry = sidecar.c.organization, sidecar.c.legacy_id, cast(sidecar.c.id, Text), cast(null(), Text), false()
+    arms.append(select(*entry).where(sidecar.c.id == any_(cast(texts("keys"), ARRAY(Uuid)))))
+    return union_all(*arms)
+
+
+def _looking(organization: str) -> Executable:
+    project, _ = tenant_tables(organization)
+    return select(project.c.id).where(project.c.id == any_(parameter("numbers", ARRAY(Integer))))
+
+
+def _deleting(table: Table) -> Executable:
+    return delete(table).where(table.c.id == any_(parameter("numbers", ARRAY(Integer))))
+
+
+def _given() -> Any:
+    arrays = [parameter(name, ARRAY(kind)) for name, kind in _GIVEN.items()]
+    return func.unnest(*arrays).table_valued(*_GIVEN, name="given").render_derived(name="given")
+
+
+def _inserting(table: Table, zone: str) -> Executable:
+    given = _given()
+    chosen = [local_stamp(given.c[name], zone) if name in _STAMPS else given.c[name] for name in _GIVEN]
+    return insert(table).from_select(list(_GIVEN), select(*chosen)).returning(table.c.id)
+
+
+def _updating(table: Table, zone: str) -> Executable:
+    """Only rows that do not read as given, and of these only the stamps that do not.
+
+    A NULL stamp reads as the other one, so as long as both read as given, both stay.
+    """
+    given, own = _given(), table.c
+    created, updated = given.c.created_at, given.c.updated_at
+
+    def tells(stamp: Any, moment: Any) -> ColumnElement[bool]:
+        # By the clock of legacy; where that shows a time twice, the sidecar says which of the two.
+        return or_(instant(stamp, zone) == moment, local_stamp(moment, zone) == stamp)
+
+    def reads(first: Any, second: Any, moment: Any) -> ColumnElement[bool]:
+        borrowed = second.isnot(None), and_(tells(second, moment), created == updated)
+        return case((first.isnot(None), tells(first, moment)), borrowed, else_=moment == EPOCH)
+
+    stand = and_(
+        reads(own.created_at, own.updated_at, created),
+        reads(own.updated_at, own.created_at, updated),
+    )
+    plain = [name for name in _GIVEN if name != "id" and name not in _STAMPS]
+    values = {name: given.c[name] for name in plain}
+    for name in _STAMPS:
+        stays = or_(stand, tells(own[name], given.c[name]))
+        values[name] = case((stays, own[name]), else_=local_stamp(given.c[name], zone))
+    differs = tuple_(*(own[name] for name in plain)).is_distinct_from(tuple_(*(given.c[name] for name in plain)))
+    changed = update(table).where(own.id == given.c.id, or_(differs, ~stand)).values(values)
+    return changed.returning(own.id)

@@ -1,0 +1,271 @@
+"""What ramp, cutover and rollback share: the plan, what stands in its way, and the act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+from rich.console import Console
+
+from adapters.postgres.crossing import count_moving, fence_holders
+from adapters.postgres.ledger.evidence import EvidenceBook
+from adapters.postgres.ledger.locks import command_lock
+from adapters.prompts.migration import Stores
+from harness.cli.app import App, actor, facts
+from harness.cli.report import gather
+from harness.errors import Refused
+from harness.failpoints import passing
+from harness.gates import evaluate
+from harness.moving import Act, Stand
+from harness.phases import path
+from harness.records import Verdict
+from harness.routing import Store
+
+LOCK = "authority"
+_INSUPERABLE = {"tenants", "guard", "scope_policy"}  # without these nobody could say who has authority
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command would do. ``obstacles`` stand in its way, by name; without any it may be carried out.
+
+    ``epoch`` is the route's afterwards.
+    """
+
+    command: str
+    before: Stand
+    after: Stand
+    loser: Store | None
+    scopes: int
+    records: int
+    epoch: int
+    obstacles: dict[str, str]
+    left_behind: frozenset[str] = frozenset()
+
+    @property
+    def changes(self) -> bool:
+        return replace(self.before, automatic=self.after.automatic) != self.after
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "command": self.command,
+            "reads_percent": self.after.reads_percent,
+            "writes_percent": self.after.writes_percent,
+            "shadow_percent": self.after.shadow_percent,
+            "before": stand_as_json(self.before),
+            "after": stand_as_json(self.after),
+            "loser": None if self.loser is None else self.loser.value,
+            "scopes": self.scopes,
+            "records": self.records,
+            "obstacles": self.obstacles,
+            "left_behind": sorted(self.left_behind),
+        }
+
+
+def stand_as_json(stand: Stand) -> dict[str, Any]:
+    return {
+        "phase": stand.phase.value,
+        "reads_percent": stand.reads_percent,
+        "writes_percent": stand.writes_percent,
+        "shadow_percent": stand.shadow_percent,
+        "pins": {name: store.value for name, store in sorted(stand.pins.items())},
+    }
+
+
+def despite_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--despite``: go on although something named stands in the way; kept in the ledger."""
+    told = "Go on although this gate or obstacle stands in the way; repeatable, and kept in the ledger."
+    return click.option("--despite", multiple=True, metavar="NAME", help=told)(function)
+
+
+def dry_run_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--dry-run", is_flag=True, help="Print the plan and what stands in its way; change nothing.")(
+        function
+    )
+
+
+Wish = Callable[[Stand], Stand]
+
+
+def plan(
+    stores: Stores,
+    command: str,
+    wish: Wish,
+    *,
+    gated: bool = False,
+    despite: Collection[str] = (),
+    left_behind: frozenset[str] = frozenset(),
+) -> Plan:
+    """The plan of a command. Raises IllegalPhase for one that the phase does not allow."""
+    epoch = stores.routes.view().route.epoch + 1  # before the rest: what changes in between is noticed
+    before = stores.stand()
+    after = wish(before)
+    path(before.phase, after.phase)
+    loser = losing(before, after)
+    scopes = records = 0
+    if loser is not None:
+        scopes, records = count_moving(stores.engine(loser), loser, stores.parts_of(loser), stores.salt, before, after)
+    obstacles = _obstacles(stores, before, after, loser)
+    if gated:
+        obstacles |= {
+            gate.name: gate.evidence
+            for gate in evaluate(gather(stores), stores.settings.gates)
+            if gate.verdict is not Verdict.PASS
+        }
+    left = {name: text for name, text in obstacles.items() if name in _INSUPERABLE or name not in despite}
+    return Plan(command, before, after, loser, scopes, records, epoch, left, left_behind)
+
+
+def losing(before: Stand, after: Stand) -> Store | None:
+    """The store that loses authority over something, None where nothing moves. An act goes one way only."""
+    if after.writes_percent != before.writes_percent:
+        return Store.LEGACY if after.writes_percent > before.writes_percent else Store.NEW
+    for name in sorted(before.pins.keys() | after.pins.keys()):
+        was, will_be = before.pins.get(name), after.pins.get(name)
+        if was is not will_be:
+            return will_be.other if will_be is not None else was
+    return None
+
+
+def _obstacles(stores: Stores, before: Stand, after: Stand, loser: Store | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    raising = loser is Store.LEGACY or after.reads_percent > before.reads_percent
+    if raising:
+        if missing := stores.uncaptured_tenants():
+            found["tenants"] = f"nothing carries over the tenants {', '.join(missing)}; run crossfade prepare"
+        latest = EvidenceBook(stores.new).verifications(1)
+        if not latest or latest[0].verdict is not Verdict.PASS:
+            said = latest[0].verdict.value if latest else "missing"
+            found["verified"] = f"the last verification is {said}; new serves only after crossfade verify passed"
+    if loser is None:
+        return found
+    if not stores.reading.by_type:
+        found["scope_policy"] = (
+            'under scope_policy = "project" a scope does not say which of Dispatch\'s types a prompt has, so writes '
+            "stay with legacy; reads may move"
+        )
+    modes = stores.guard_modes()
+    if off := [store.value for store, mode in modes.items() if mode != "enforce"]:
+        found["guard"] = f"the guard of {' and '.join(off)} does not enforce; set guard.mode and run crossfade prepare"
+    seconds = stores.settings.move.long_transaction_seconds
+    holders = fence_holders(stores.engine(loser), loser, seconds)
+    if holders:
+        told = ", ".join(
+            f"{each.application or 'unnamed'} (pid {each.pid}, {each.seconds:.0f} s)" for each in holders[:3]
+        )
+        found["long_transactions"] = f"{loser} has transactions open that a fence would wait for: {told}; end them"
+    return found
+
+
+def carry_out(app: App, stores: Stores, made: Callable[[], Plan], reason: str) -> dict[str, Any]:
+    """Make the plan under the lock of all commands that move authority, and carry it out.
+
+    Finishes or undoes first what an earlier command left half done. Raises Refused for a plan with obstacles.
+    """
+    with command_lock(stores.new, LOCK):
+        recover(app, stores)
+        wanted = made()
+        refuse(wanted.obstacles)
+        document = wanted.document() | {"changed": wanted.changes}
+        if not wanted.changes:
+            app.say("nothing to change: it is so already")
+        elif wanted.loser is None:
+            stores.journal.change_shares(
+                command=wanted.command,
+                before=wanted.before,
+                after=wanted.after,
+                epoch=wanted.epoch,
+                actor=actor(),
+                reason=reason,
+            )
+        else:
+            act = begin(stores, wanted, reason)
+            stores.mover(act, app.stop, app.say).move(act)
+    return document | {"epoch": stores.routes.view().route.epoch}
+
+
+def refuse(obstacles: Mapping[str, str]) -> None:
+    """Raise Refused if anything stands in the way, naming all of it."""
+    if obstacles:
+        raise Refused("; ".join(f"{name}: {text}" for name, text in obstacles.items()))
+
+
+def begin(stores: Stores, wanted: Plan, reason: str) -> Act:
+    """Note the intention in the journal: from here on the act is finished or undone, whatever happens."""
+    assert wanted.loser is not None  # noqa: S101 - the caller has looked; for the type checker
+    act = stores.journal.begin(
+        wanted.command,
+        loser=wanted.loser,
+        before=wanted.before,
+        after=wanted.after,
+        epoch=wanted.epoch,
+        actor=actor(),
+        reason=reason,
+        left_behind=wanted.left_behind,
+    )
+    passing("move.journalled")
+    return act
+
+
+def recover(app: App, stores: Stores) -> dict[str, Any] | None:
+    """Finish or undo the act that a crash left pending, under the lock; what became of it, None if there is none."""
+    act = stores.journal.pending()
+    if act is None:
+        behind = stores.fences.align() if stores.routes_differ() else None
+        if behind is None:
+            return None
+        app.say(f"{behind} had an older route than {behind.other}; it has the newer one now. Run crossfade repair")
+        return {"command": "restore", "became": f"{behind} follows {behind.other}"}
+    happened = stores.mover(act, app.stop, app.say).recover(act)
+    became = "finished" if happened else "undone"
+    app.say(f"{act.command} of {act.actor} had been left half done; it is {became} now")
+    return {"command": act.command, "became": became}
+
+
+def show_plan(out: Console, document: dict[str, Any]) -> None:
+    before, after = document["before"], document["after"]
+    rows: dict[str, object] = {"command": document["command"]}
+    for name in ("phase", "reads_percent", "writes_percent", "shadow_percent"):
+        was, will_be = before[name], after[name]
+        rows[name] = f"{was} → {will_be}" if was != will_be else was
+    changed = {name: store for name, store in after["pins"].items() if before["pins"].get(name) != store}
+    if changed:
+        rows["pinned"] = ", ".join(f"{name} to {store}" for name, store in changed.items())
+    if gone := sorted(before["pins"].keys() - after["pins"].keys()):
+        rows["unpinned"] = gone
+    if document["loser"] is not None:
+        gainer = Store(document["loser"]).other
+        rows["moves"] = f"{document['scopes']:,} scopes with {document['records']:,} records, to {gainer}"
+    if document["left_behind"]:
+        rows["left behind"] = f"{len(document['left_behind']):,} records"
+    for name, text in document["obstacles"].items():
+        rows[f"in the way: {name}"] = text
+    if "epoch" in document:
+        rows["epoch"] = document["epoch"]
+    out.print(facts(rows))
+
+
+def act_on(
+    app: App,
+    stores: Stores,
+    command: str,
+    wish: Wish,
+    *,
+    reason: str,
+    dry_run: bool,
+    gated: bool = False,
+    despite: Collection[str] = (),
+    left_behind: Callable[[], frozenset[str]] = frozenset,
+) -> None:
+    """Plan, and unless it is a dry run carry out; print what was done."""
+
+    def made() -> Plan:
+        return plan(stores, command, wish, gated=gated, despite=despite, left_behind=left_behind())
+
+    noted = f"{reason} (despite {', '.join(despite)})".strip() if despite else reason
+    document = made().document() | {"changed": False} if dry_run else carry_out(app, stores, made, noted)
+    app.result(document, lambda out: show_plan(out, document))
+    if dry_run:
+        refuse(document["obstacles"])

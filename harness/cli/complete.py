@@ -1,0 +1,83 @@
+"""``crossfade complete``: let go of legacy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from adapters.postgres.ledger.debt import owed
+from adapters.postgres.ledger.locks import command_lock
+from adapters.postgres.ledger.quarantine import held
+from adapters.postgres.removal import remove_capture, remove_triggers
+from adapters.prompts.migration import Stores, opened
+from harness.cli.app import App, actor, command, confirmed, facts, reason_option
+from harness.cli.authority import LOCK, despite_option, dry_run_option, recover, refuse
+from harness.cli.report import gather
+from harness.failpoints import passing
+from harness.gates import evaluate
+from harness.phases import Phase, path
+from harness.records import Verdict
+from harness.routing import Store
+
+
+@command("crossfade complete --reason 'two quiet weeks' --yes")
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@despite_option
+@dry_run_option
+@reason_option
+def complete(app: App, yes: bool, despite: tuple[str, ...], dry_run: bool, reason: str) -> None:
+    """Let go of legacy: the only point of no return.
+
+    Nothing is carried back any more, and triggers of ours leave prompts. Legacy goes on refusing writes until
+    crossfade uninstall, so that nobody writes to a store that nobody reads.
+    """
+    with opened(app.settings, bulk=True) as stores:
+        stores.require(Phase.CUT_OVER)
+        obstacles = {name: text for name, text in obstacles_of(stores).items() if name not in despite}
+        document: dict[str, Any] = {
+            "command": "complete",
+            "obstacles": obstacles,
+            "rollback_debt": len(owed(stores.new)),
+            "changed": False,
+        }
+        if not dry_run:
+            refuse(obstacles)
+            confirmed(app, "Let go of legacy? There is no way back from this.", yes=yes)
+            noted = f"{reason} (despite {', '.join(despite)})".strip() if despite else reason
+            document |= {"changed": True, "phase": let_go(app, stores, noted).value}
+    app.result(document, lambda out: out.print(facts(document)))
+    if dry_run:
+        refuse(obstacles)
+
+
+def obstacles_of(stores: Stores) -> dict[str, str]:
+    """What stands in the way of letting go, by name."""
+    if stores.phase is Phase.COMPLETE:
+        return {}  # what a crash left is tidied up
+    found: dict[str, str] = {}
+    if act := stores.journal.pending():
+        found["unfinished"] = f"{act.command} is not finished; run crossfade resume"
+    if left := stores.carrier_from(Store.LEGACY).notes_left():
+        found["on_the_way"] = f"{left} notes of legacy are not carried over yet; run crossfade catchup"
+    if unaccepted := [each for each in held(stores.new) if not each.accepted]:
+        found["quarantine"] = f"{len(unaccepted)} rows in quarantine are nobody's decision yet"
+    gates = {gate.name: gate for gate in evaluate(gather(stores), stores.settings.gates)}
+    if gates["verified"].verdict is not Verdict.PASS:
+        found["verified"] = gates["verified"].evidence
+    return found
+
+
+def let_go(app: App, stores: Stores, reason: str) -> Phase:
+    """Complete the migration. What a crash leaves, the same command finishes: the phase goes first."""
+    with command_lock(stores.new, LOCK):
+        recover(app, stores)
+        for phase in path(stores.phase, Phase.COMPLETE):
+            stores.phases.advance(phase, actor(), reason)
+        passing("complete.phase_moved")
+        stores.routes.change(reads_percent=100.0, shadow_percent=0.0, actor=actor(), reason=reason)
+        remove_triggers(stores.new, Store.NEW)
+        passing("complete.new_free")
+        remove_capture(stores.new, Store.NEW)
+        remove_capture(stores.legacy, Store.LEGACY)
+    return stores.phase

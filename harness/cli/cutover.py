@@ -1,0 +1,44 @@
+"""``crossfade cutover``: all authority to new."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from adapters.postgres.ledger.quarantine import accept_by_name
+from adapters.prompts.migration import Stores, opened
+from harness.cli.app import App, command, confirmed, reason_option
+from harness.cli.authority import act_on, despite_option, dry_run_option
+from harness.moving import Stand
+from harness.phases import Phase
+
+
+@command("crossfade cutover --dry-run")
+@click.option("--accept", multiple=True, metavar="KEY", help="Leave this row behind in quarantine; repeatable.")
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@despite_option
+@dry_run_option
+@reason_option
+def cutover(app: App, accept: tuple[str, ...], yes: bool, despite: tuple[str, ...], dry_run: bool, reason: str) -> None:
+    """Give new authority over every scope, and all reads. Refused unless every gate passes.
+
+    What legacy is still written to then is refused there. Everything written to new goes on being carried over to
+    legacy, so that crossfade rollback can return.
+    """
+    with opened(app.settings) as stores:
+        stores.require(Phase.RAMPING)
+        if not dry_run:
+            confirmed(app, "Move all authority to new?", yes=yes)
+            accept_by_name(stores.new, accept, reason)
+        act_on(app, stores, "cutover", to_new, reason=reason, dry_run=dry_run, gated=True, despite=despite)
+
+
+def to_new(now: Stand) -> Stand:
+    """All of it: pins, too."""
+    return replace(now, reads_percent=100.0, writes_percent=100.0, pins={}, automatic=frozenset(), phase=Phase.CUT_OVER)
+
+
+def cut_over(app: App, stores: Stores, reason: str, despite: tuple[str, ...] = ()) -> None:
+    """Cut over as the command does, without asking."""
+    act_on(app, stores, "cutover", to_new, reason=reason, dry_run=False, gated=True, despite=despite)

@@ -1,0 +1,227 @@
+"""Moving authority: ramp, cutover and rollback are the same act, and so is undoing one.
+
+The order of the steps is the design (docs/how-it-works.md; ``model/`` checks it):
+
+1. The intention is in the journal before anything else happens.
+2. What is noted is carried over while writers go on, so that little is left for the fence.
+3. The loser is fenced: every writer there has ended or waits. What is still noted is carried over and compared.
+4. The gainer is fenced too, so that no worker is about to write over what it will accept.
+5. The route is committed where authority is lost, then where it is gained: in between nobody may write, never both.
+
+A crash leaves the act in the journal. The loser's route then tells whether it happened: it is finished or undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from threading import Event
+from types import MappingProxyType
+from typing import Protocol
+
+from harness.config import MoveSettings
+from harness.errors import CrossfadeError, Refused, StoreContended, StoreTimeout, StoreUnavailable
+from harness.failpoints import passing
+from harness.phases import Phase
+from harness.ports import Clock
+from harness.routing import Store
+
+LONGEST_PAUSE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What an act changes. ``automatic`` names the pins that nobody set: scopes in quarantine stay with legacy."""
+
+    writes_percent: float
+    reads_percent: float
+    shadow_percent: float
+    phase: Phase
+    pins: Mapping[str, Store] = field(default_factory=lambda: MappingProxyType({}))
+    automatic: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One move of authority. ``epoch`` is the one that both routes bear once it happened.
+
+    ``left_behind``: keys of records that the gainer cannot hold and that somebody accepted to leave behind.
+    """
+
+    id: int
+    command: str
+    actor: str
+    reason: str
+    loser: Store
+    before: Stand
+    after: Stand
+    epoch: int
+    left_behind: frozenset[str] = frozenset()
+
+
+class Fence(Protocol):
+    """Both stores, the loser's writers held back. Left without ``lose``, nothing has changed."""
+
+    def hold_gainer(self) -> None:
+        """Hold back the gainer's writers and the workers that carry state there, too."""
+        ...
+
+    def write(self, after: Stand) -> None:
+        """Write the route in both stores; nothing of it is durable yet."""
+        ...
+
+    def lose(self) -> None:
+        """Commit where authority is lost."""
+        ...
+
+    def gain(self) -> None:
+        """Commit where authority is gained."""
+        ...
+
+
+class Fences(Protocol):
+    def raised(self, act: Act, seconds: float) -> AbstractContextManager[Fence]:
+        """Hold the loser's writers back for as long as the block runs, ``seconds`` at most.
+
+        Raises StoreTimeout when they cannot be held back in time, and Refused when the act is no longer pending.
+        """
+        ...
+
+    def happened(self, act: Act, *, else_undo: bool) -> bool:
+        """Whether the loser has let go; whoever might still be about to make it so has ended when this returns.
+
+        ``else_undo``: if it has not, the journal says undone before anybody else can take the act up again.
+        """
+        ...
+
+    def gain_likewise(self, act: Act) -> None:
+        """Give the gainer the loser's route."""
+        ...
+
+
+class Journal(Protocol):
+    def finish(self, act: Act) -> None:
+        """The act is done: phase, audit entry and journal, in one transaction."""
+        ...
+
+    def undo(self, act: Act) -> None:
+        """The act did not happen."""
+        ...
+
+
+Drain = Callable[[Act, float], Stand]
+"""Carries over and compares what is noted for the moving scopes, until a moment of the clock; the route to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """Carries acts out. ``approach`` drains while writers go on; ``drain`` what is left, inside the fence."""
+
+    fences: Fences
+    journal: Journal
+    approach: Callable[[Act], None]
+    drain: Drain
+    settings: MoveSettings
+    clock: Clock
+    stop: Event
+    told: Callable[[str], None] = lambda _: None
+
+    def move(self, act: Act) -> None:
+        """Carry the act out. Raises Refused when writers could not be held back, with nothing changed.
+
+        Raises StoreUnavailable when a store went away; the act may then be half done, which the error says.
+        """
+        pause = self.settings.pause_seconds
+        for attempt in range(1, self.settings.attempts + 1):
+            try:
+                self.approach(act)
+                held = self._attempt(act)
+            except (StoreTimeout, StoreContended) as error:
+                self.told(f"attempt {attempt} of {self.settings.attempts}: {error}")
+                if self.stop.wait(pause):
+                    self._give_up(act, Refused("stopped; nothing has changed"))
+                pause = min(2 * pause, LONGEST_PAUSE)
+            except CrossfadeError as error:
+                self._give_up(act, error)
+            else:
+                self.journal.finish(act)
+                passing("move.finished")
+                self.told(f"writers of {act.loser} were held back for {held * 1000:.0f} ms")
+                return
+        self._give_up(
+            act,
+            Refused(
+                f"{act.loser}: its writers could not be held back in {self.settings.attempts} attempts of "
+                f"{self.settings.fence_seconds:g} s; nothing has changed. End the long transactions (crossfade status "
+                "names them) or raise move.fence_seconds, and run the command again"
+            ),
+        )
+
+    def recover(self, act: Act) -> bool:
+        """Finish or undo what a crash left; True if the act has happened.
+
+        Raises StoreUnavailable, with the act still pending, while one of the stores is away.
+        """
+        happened = self.fences.happened(act, else_undo=True)
+        passing("recover.judged")
+        if happened:
+            self.fences.gain_likewise(act)
+            passing("recover.gained")
+            self.journal.finish(act)
+        return happened
+
+    def _attempt(self, act: Act) -> float:
+        """One attempt; how long writers were held back, in seconds."""
+        losing = False
+        began = self.clock()
+        try:
+            with self.fences.raised(act, self.settings.fence_seconds) as fence:
+                passing("move.fenced")
+                after = self.drain(act, began + self.settings.fence_seconds)
+                passing("move.drained")
+                fence.hold_gainer()
+                fence.write(after)
+                passing("move.written")
+                losing = True
+                fence.lose()
+                passing("move.lost")
+                fence.gain()
+                passing("move.gained")
+        except CrossfadeError:
+            if not losing:
+                raise
+            # The answer to a commit may be lost: only the stores can tell whether it was made.
+            if not self._recovered(act):
+                raise
+        return self.clock() - began
+
+    def _recovered(self, act: Act) -> bool:
+        try:
+            if self.fences.happened(act, else_undo=False):
+                self.fences.gain_likewise(act)
+                return True
+        except StoreUnavailable as error:
+            raise Unfinished(
+                f"{act.command} is half done, because a store went away at the last step ({error}). Until it is "
+                "finished, neither store accepts writes of the scopes that move: run crossfade resume once both "
+                "stores are back"
+            ) from error
+        return False
+
+    def _give_up(self, act: Act, error: CrossfadeError) -> None:
+        """Note that the act did not happen, and raise the error. What cannot be noted is left for resume."""
+        if isinstance(error, Unfinished):
+            raise error
+        try:
+            self.journal.undo(act)
+        except StoreUnavailable as away:
+            raise StoreUnavailable(
+                f"{error}. No authority has moved, but the journal could not be told: run crossfade resume once new "
+                "is back"
+            ) from away
+        raise error
+
+
+class Unfinished(StoreUnavailable):
+    """An act is half done, and a store is away. Ends with 5."""
