@@ -15,17 +15,16 @@ from sqlalchemy import (
     Connection,
     Engine,
     Insert,
-    TableClause,
+    Subquery,
     Text,
     cast,
-    column,
     false,
     func,
     insert,
     literal,
     null,
+    or_,
     select,
-    table,
     text,
     union,
 )
@@ -36,30 +35,25 @@ from adapters.postgres import triggers
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import Part
 from adapters.postgres.schema import dirty
-from adapters.postgres.triggers import Attachment, Trigger
+from adapters.postgres.triggers import NOT_APPLYING, Attachment, Trigger
 from harness.errors import Refused
 from harness.records import Backlog
 from harness.routing import Store
 
 INDEX_TIMEOUT = "60s"
-_EVENTS = {
-    "INSERT": "REFERENCING NEW TABLE AS arrived",
-    "UPDATE": "REFERENCING OLD TABLE AS departed NEW TABLE AS arrived",
-    "DELETE": "REFERENCING OLD TABLE AS departed",
-    "TRUNCATE": "",
-}
-# Sequence of the statements: a row's note must see the sidecar entry that ``forget`` then removes.
+# A row's note must see the sidecar entry that ``forget`` then removes. By row, because nearly every write is one of
+# one row, for which transition tables cost twice as much (docs/adr/0007).
 _BODY = """
 BEGIN
-  IF current_setting('crossfade.applying', true) = 'on' THEN
-    RETURN NULL;
-  END IF;
   IF TG_OP = 'INSERT' THEN
-    {inserted};
+    {arrived};
   ELSIF TG_OP = 'UPDATE' THEN
-    {updated};
+    {arrived};
+    IF {moved} THEN
+      {departed};
+    END IF;
   ELSIF TG_OP = 'DELETE' THEN
-    {deleted};
+    {gone};
     {forgotten};
   ELSE
     {truncated};
@@ -138,29 +132,43 @@ def note(connection: Connection, notes: Sequence[dict[str, str | None]]) -> None
 
 def _capture(part: Part) -> Attachment:
     function = triggers.function_name("capture", part.table)
-    standing = tuple(
-        Trigger(f"crossfade_capture_{event.lower()}", f"AFTER {event}", f"{tables} FOR EACH STATEMENT", function)
-        for event, tables in _EVENTS.items()
+    when = f"WHEN ({NOT_APPLYING})"
+    standing = (
+        Trigger("crossfade_capture", "AFTER INSERT OR UPDATE OR DELETE", f"FOR EACH ROW {when}", function),
+        Trigger("crossfade_capture_truncate", "AFTER TRUNCATE", f"FOR EACH STATEMENT {when}", function),
     )
     return Attachment("capture", part.table, {function: _body(part)}, standing)
 
 
 def _body(part: Part) -> str:
-    arrived, departed = _rows(part, "arrived"), _rows(part, "departed")
-    both = union(_noted(part, arrived), _noted(part, departed)).subquery("both_")
+    arrived, departed = _row(part, "NEW"), _row(part, "OLD")
     named: list[Any] = [literal(part.name, Text), *(cast(null(), Text) for _ in range(3)), false()]
     whole = select(*named)
     return _BODY.format(
-        inserted=literal_sql(_insert(_noted(part, arrived))),
-        updated=literal_sql(_insert(select(both))),
-        deleted=literal_sql(_insert(_noted(part, departed, gone=True))),
+        arrived=literal_sql(_insert(_noted(part, arrived))),
+        moved=_moved(part),
+        departed=literal_sql(_insert(_noted(part, departed))),
+        gone=literal_sql(_insert(_noted(part, departed, gone=True))),
         forgotten=literal_sql(part.forget(departed)) if part.forget else "NULL",
         truncated=literal_sql(_insert(whole)),
         forgotten_all="NULL" if part.forget_all is None else literal_sql(part.forget_all),
     )
 
 
-def _noted(part: Part, rows: TableClause, *, gone: bool = False) -> Any:
+def _moved(part: Part) -> str:
+    """Whether an UPDATE made another record of the row, or took it to another scope."""
+    old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
+    keys = [getattr(old, c.key).is_distinct_from(getattr(new, c.key)) for c in part.table.primary_key]
+    return literal_sql(or_(part.scope_of(old).is_distinct_from(part.scope_of(new)), *keys))
+
+
+def _row(part: Part, name: str) -> Subquery:
+    """A trigger's OLD or NEW as a relation of one row."""
+    columns = vars(triggers.row_named(name, part.table))
+    return select(*(value.label(key) for key, value in columns.items())).subquery("changed")
+
+
+def _noted(part: Part, rows: Subquery, *, gone: bool = False) -> Any:
     cascaded = part.cascaded(rows.c) if gone and part.cascaded else false()
     noted = part.noted(rows).add_columns(cascaded.label("cascade")).subquery("noted")
     scope, key, local, cascade = noted.c.scope, noted.c.key, noted.c.local, noted.c.cascade
@@ -172,10 +180,6 @@ def _noted(part: Part, rows: TableClause, *, gone: bool = False) -> Any:
         named, scope, cast(null(), Text).label("key"), cast(null(), Text).label("local"), false().label("cascade")
     )
     return union(select(named, scope, key, local, cascade), scopes.where(scope.isnot(None)))
-
-
-def _rows(part: Part, name: str) -> TableClause:
-    return table(name, *(column(c.name, c.type) for c in part.table.c if not c.system))
 
 
 def _insert(rows: Any) -> Insert:
