@@ -6,6 +6,7 @@ databases, and inside the guards.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -113,9 +114,9 @@ def _pin(pins: ColumnElement[Any], name: ColumnElement[Any]) -> ColumnElement[st
 def _given(value: Any, type_: Any) -> ColumnElement[Any]:
     if isinstance(value, ColumnElement):
         return value
-    if isinstance(value, float):
-        value = Decimal(str(value))
-    return literal(dict(value) if isinstance(value, Mapping) else value, type_)
+    if isinstance(value, Mapping):
+        return cast(literal(json.dumps(dict(value), sort_keys=True), Text), type_)
+    return literal(Decimal(str(value)) if isinstance(value, float) else value, type_)
 
 
 def _number(number: int) -> ColumnElement[int]:

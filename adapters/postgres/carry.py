@@ -18,7 +18,8 @@ Why no interleaving of workers, writers, moves of authority and crashes loses a 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from contextlib import suppress
 from threading import Event
 from typing import Any
 
@@ -28,7 +29,7 @@ from adapters.postgres.batch import Batch, Giver, Taker, sort_out
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger import debt, quarantine
 from adapters.postgres.ledger.rejections import accept, reject
-from adapters.postgres.notes import Note, Notes
+from adapters.postgres.notes import Choice, Note, Notes
 from adapters.postgres.part import REASON, these
 from adapters.postgres.present import PresentRows
 from adapters.postgres.schema import debt as debts
@@ -78,17 +79,17 @@ class StateCarrier:
     def notes_left(self) -> int:
         return self._notes.left()
 
-    def noted(self, condition: ColumnElement[bool], most: int) -> int:
-        """How many notes fulfil a condition on ``dirty``; not counted beyond ``most``."""
-        return self._notes.count(condition, most)
+    def noted(self, choice: Choice) -> int:
+        """How many notes there are of a choice."""
+        return len(self._notes.chosen(choice))
 
-    def drain_where(self, condition: ColumnElement[bool], until: float) -> frozenset[str]:
-        """Carry over every note that fulfils a condition on ``dirty``; the keys that were carried.
+    def drain_chosen(self, choice: Choice, until: float) -> frozenset[str]:
+        """Carry over every note of a choice; the keys that were carried.
 
         Raises StoreTimeout when the clock passes ``until``, and CrossfadeError for a scope that is refused.
         """
         carried: set[str] = set()
-        while notes := self._notes.where(condition, self._settings.batch_notes):
+        while notes := self._notes.chosen(choice):
             done = self._carry_notes(notes, carried)
             if done.rejected:
                 raise CrossfadeError(f"{self._taker.store} refused a scope; see crossfade status for the reasons")
@@ -97,6 +98,20 @@ class StateCarrier:
             if not done.notes:
                 self._pause.wait(_PAUSE)
         return frozenset(carried)
+
+    def rehearse(self, among: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> frozenset[str]:
+        """Do for a record of some scope ``among`` chooses what a batch does, and roll it back; the keys.
+
+        So that nothing is done for the first time, and slowly, while writers wait for it.
+        """
+        notes = self._present.samples(among)
+        with suppress(StandAside), speaking_for(self._taker.store), self._taker.engine.connect() as taking:
+            begin_carrying(taking)
+            batch = sort_out(taking, notes, self._taker, self._present)
+            self._apply(taking, batch)
+            taking.rollback()
+        self._notes.settle([])
+        return frozenset(note.key for note in notes if note.key is not None)
 
     # The queue as the router sees it
 
@@ -152,7 +167,7 @@ class StateCarrier:
     def _retried_whole(self, scope: str | None, notes: Sequence[Note], error: RepositoryError) -> Carried:
         """A batch may end between two notes of one act (disable one, enable the other): try all of the scope's."""
         same = dirty.c.scope.is_(None) if scope is None else dirty.c.scope == scope
-        whole = self._of_known_parts(self._notes.where(same, _WHOLE_SCOPE))
+        whole = self._of_known_parts(self._notes.chosen(Choice.of(same, _WHOLE_SCOPE)))
         if len(whole) > len(notes) and not any(note.of_whole_part for note in whole):
             try:
                 return self._carry_together(whole)

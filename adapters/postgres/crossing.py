@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Event
 
 from sqlalchemy import ColumnElement, Engine, and_, distinct, func, or_, select, text, union_all
@@ -14,6 +14,7 @@ from adapters.postgres.digest import TableSide
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.guard import FENCE
 from adapters.postgres.ledger.debt import owed
+from adapters.postgres.notes import Choice
 from adapters.postgres.part import Part
 from adapters.postgres.schema import dirty, quarantine
 from harness.config import MoveSettings
@@ -23,7 +24,7 @@ from harness.ports import Clock
 from harness.routing import Route, Store
 
 _PAUSE = 0.005
-_COUNTED = 100_000  # notes beyond this are not told apart
+_BATCH = 1000  # notes of the moving scopes looked at in one go
 
 
 def moves(scope: ColumnElement[str], salt: str, before: Stand, after: Stand) -> ColumnElement[bool]:
@@ -50,14 +51,18 @@ class Crossing:
     clock: Clock
     stop: Event
     told: Callable[[str], None]
+    choices: dict[int, Choice] = field(default_factory=dict, compare=False)
 
     def approach(self, act: Act) -> None:
         """Carry over while writers go on, until few notes are left. Refused if they keep coming faster than that."""
+        sample = self.carrier.rehearse(lambda scope: moves(scope, self.salt, act.before, act.after))
+        self.loser.records(sample)
+        self.gainer.records(sample)
         until, noted = self.clock() + self.settings.drain_seconds, self._noted(act)
-        while (left := self.carrier.noted(noted, _COUNTED)) > self.settings.settled_notes:
+        while (left := self.carrier.noted(noted)) > self.settings.settled_notes:
             if self.stop.is_set() or self.clock() > until:
                 raise Refused(
-                    f"{act.loser}: {left:,} notes of the moving scopes are still on their way after "
+                    f"{act.loser}: {left:,} notes or more of the moving scopes are still on their way after "
                     f"{self.settings.drain_seconds:g} s; nothing has changed. Run more catch-up workers (crossfade "
                     "catchup --follow --workers 4), see crossfade status for rejected scopes, and try again"
                 )
@@ -68,8 +73,8 @@ class Crossing:
         """Carry over the rest and compare it; the route to write, with pins for scopes that cannot move."""
         # What the gainer noted of these scopes it had no authority for (IGNORE_GAINER in model/): it is turned around
         # first, or it would count as the authority's own state afterwards.
-        self.reverse.drain_where(self._noted(act), until)
-        keys = self.carrier.drain_where(self._noted(act), until)
+        self.reverse.drain_chosen(self._noted(act), until)
+        keys = self.carrier.drain_chosen(self._noted(act), until)
         debts = {each.key: each.scope for each in owed(self.new)}
         self._compare(act, keys - debts.keys())
         if act.loser is Store.NEW:
@@ -77,9 +82,13 @@ class Crossing:
             return act.after
         return self._with_quarantine(act)
 
-    def _noted(self, act: Act) -> ColumnElement[bool]:
-        whole_part = and_(dirty.c.scope.is_(None), dirty.c.key.is_(None))
-        return or_(whole_part, moves(dirty.c.scope, self.salt, act.before, act.after))
+    def _noted(self, act: Act) -> Choice:
+        """The notes of moving scopes, and of whole parts. Put in words once: that takes as long as carrying does."""
+        if act.id not in self.choices:
+            whole_part = and_(dirty.c.scope.is_(None), dirty.c.key.is_(None))
+            moving = or_(whole_part, moves(dirty.c.scope, self.salt, act.before, act.after))
+            self.choices[act.id] = Choice.of(moving, max(_BATCH, self.settings.settled_notes + 1))
+        return self.choices[act.id]
 
     def _compare(self, act: Act, keys: Collection[str]) -> None:
         ours, theirs = self.loser.records(keys), self.gainer.records(keys)

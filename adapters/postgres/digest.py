@@ -8,12 +8,14 @@ digest adds up both halves of its rows' digests, so the order in which a server 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Engine,
+    Select,
     Text,
     and_,
     any_,
@@ -28,7 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BIT
 
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.part import REASON, VERSION, Part, these
+from adapters.postgres.part import REASON, VERSION, Part, texts, these
+from adapters.postgres.prepared import PreparedByShape
 from adapters.postgres.schema import debt, dirty, quarantine
 from harness.routing import Store
 from harness.verify import Digest, Record
@@ -50,6 +53,7 @@ class TableSide:
     ) -> None:
         self.columns = tuple(columns)
         self._engine, self._store, self._parts, self._within = engine, store, parts, within
+        self._prepared = PreparedByShape()
 
     def digests(self) -> Mapping[str, Digest]:
         rows = self._digested().subquery("digested")
@@ -75,13 +79,17 @@ class TableSide:
         found: dict[str, Record] = {}
         with speaking_for(self._store), self._engine.connect() as connection:
             for part in self._parts:
-                rows = part.by_keys(these(keys)).subquery()
-                texts = [cast(rows.c[name], Text) for name in self.columns]
-                key, scope = cast(rows.c[part.key], Text), rows.c[part.scope]
-                chosen: list[ColumnElement[Any]] = [key, scope, rows.c[VERSION], *texts]
-                answer: Sequence[Any] = connection.execute(select(*chosen).where(rows.c[REASON].is_(None))).all()
+                statement = self._prepared.get(part.name, partial(self._recorded, part))
+                answer: Sequence[Any] = statement.execute(connection, keys=sorted(keys)).all()
                 found |= {row[0]: Record(row[1], tuple(row[3:]), row[2]) for row in answer}
         return found
+
+    def _recorded(self, part: Part) -> Select[Any]:
+        rows = part.by_keys(texts("keys")).subquery()
+        values = [cast(rows.c[name], Text) for name in self.columns]
+        key, scope = cast(rows.c[part.key], Text).label("key_"), rows.c[part.scope].label("scope_")
+        chosen: list[ColumnElement[Any]] = [key, scope, rows.c[VERSION], *values]
+        return select(*chosen).where(rows.c[REASON].is_(None))
 
     def unfit(self) -> frozenset[tuple[str, str | None, str]]:
         """Key, scope and reason of the rows that cannot be represented on the other side."""

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared, PreparedByShape, parameter
 from adapters.postgres.schema import dirty
@@ -47,6 +48,17 @@ class Note:
     @property
     def of_whole_part(self) -> bool:
         return self.scope is None and self.key is None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The oldest ``most`` notes that fulfil a condition on ``dirty``, as text: to be asked for again and again."""
+
+    text: str
+
+    @classmethod
+    def of(cls, condition: ColumnElement[bool], most: int) -> Choice:
+        return cls(literal_sql(_columns().where(condition).limit(most)))
 
 
 class Notes:
@@ -76,10 +88,11 @@ class Notes:
         values = {"scopes": sorted(scopes), "keys": [str(key) for key in keys], "alone": sorted(alone)}
         return self._read("named", build, upto=upto, most=most, **values)
 
-    def where(self, condition: ColumnElement[bool], most: int) -> list[Note]:
-        """The oldest notes that fulfil a condition on ``dirty``."""
+    def chosen(self, choice: Choice) -> list[Note]:
+        """The oldest notes of a choice."""
         with speaking_for(self._store), self._engine.connect() as connection:
-            return [_note(row) for row in connection.execute(_columns().where(condition).limit(most))]
+            rows = connection.exec_driver_sql(choice.text, execution_options={"no_parameters": True})
+            return [_note(row) for row in rows]
 
     def _read(self, shape: str, build: Callable[[], Select[Any]], **values: Any) -> list[Note]:
         statement = self._prepared.get(shape, build)
@@ -95,12 +108,6 @@ class Notes:
         """How many there are."""
         with speaking_for(self._store), self._engine.connect() as connection:
             return int(connection.execute(select(func.count()).select_from(dirty)).scalar_one())
-
-    def count(self, condition: ColumnElement[bool], most: int) -> int:
-        """How many fulfil a condition, not counted beyond ``most``."""
-        some = select(dirty.c.seq).where(condition).limit(most).subquery()
-        with speaking_for(self._store), self._engine.connect() as connection:
-            return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
 
     def any_for(self, scope: str | None, key: Hashable | None) -> bool:
         """Whether anything is noted for the scope, or, without one, for the key, or, without both, at all."""

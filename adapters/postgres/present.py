@@ -50,6 +50,19 @@ class PresentRows:
                     rows.extend(self._by_key(part).execute(connection, keys=gone))
         return list({(row.part_, row.local): row for row in rows}.values())
 
+    def samples(self, among: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> list[Note]:
+        """A note of some record of each part in one of the scopes ``among`` chooses, if there is one.
+
+        Of no number, for nobody has written them.
+        """
+        found = []
+        with speaking_for(self._store), self._engine.connect() as connection:
+            for part in self._parts.values():
+                rows = _named(part, among(part.scope_of(part.table.c))).limit(1)
+                for row in connection.execute(rows):
+                    found.append(Note(0, part.name, row.scope_, str(row.key_), row.local))
+        return found
+
     def _by_key(self, part: Part) -> Prepared:
         def build() -> Select[Any]:
             rows = _named(part, part.where_key(texts("keys"))).subquery()

@@ -28,7 +28,7 @@ from adapters.postgres.crossing import Crossing
 from adapters.postgres.digest import Queues, TableSide
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.fence import RouteFences, differ, read_authority
-from adapters.postgres.guard import guard_mode
+from adapters.postgres.guard import guard_mode, is_guarded
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.journal import JournalBook, read_stand
 from adapters.postgres.ledger.phases import PhaseBook
@@ -267,7 +267,11 @@ class Stores:
         if self.phase is Phase.COMPLETE:
             return []
         with speaking_for(Store.LEGACY):
-            return [part.name for part in self.mapping.parts if not is_attached(self.legacy, part)]
+            return [
+                part.name
+                for part in self.mapping.parts
+                if not (is_attached(self.legacy, part) and is_guarded(self.legacy, Store.LEGACY, part))
+            ]
 
     @property
     def phase(self) -> Phase:

@@ -72,7 +72,7 @@ def good(minutes: int = 30) -> Evidence:
     return Evidence(
         generated_at=NOW,
         phase=PhaseState(Phase.RAMPING, 4, NOW - timedelta(minutes=20), "ada", "reads to 10 %"),
-        route=Route(epoch=7, reads_percent=10, salt="salt"),
+        route=Route(epoch=7, reads_percent=10, writes_percent=1, salt="salt"),
         settings_fingerprint="3c9a01f2be77",
         versions={"crossfade": "0.1.0", "legacy": "PostgreSQL 15.13", "new": "PostgreSQL 18.1"},
         statistics=merged(by_minute),
@@ -103,9 +103,11 @@ def bad() -> Evidence:
     broken.failures[Failure.CARRY] += 2
     broken.fallbacks["find_by_id"] += 3
     broken.unrecorded["find_by_id"] += 5
+    broken.rerouted["delete"] += 6
     by_minute = (*fine.by_minute[:12], (at, broken), *fine.by_minute[13:])
     return replace(
         fine,
+        route=replace(fine.route, pins={"umbra": Store.LEGACY, "acme/project-7/incident-summary": Store.LEGACY}),
         statistics=merged(by_minute),
         by_minute=by_minute,
         verification=verification(NOW - timedelta(minutes=3), broken=True),
@@ -190,13 +192,20 @@ def _held() -> list[Quarantined]:
     ]
 
 
+def _stand(writes: float, pins: dict[str, str] | None = None) -> dict[str, Any]:
+    """A route as the audit of an act says it."""
+    shares = {"writes_percent": writes, "reads_percent": 10.0, "shadow_percent": 100.0}
+    return shares | {"phase": "RAMPING", "pins": pins or {}, "automatic": []}
+
+
 def _audit() -> tuple[AuditEntry, ...]:
     steps: list[tuple[str, str, dict[str, Any]]] = [
         ("prepare", "", {"tenants": 3}),
         ("backfill", "", {"copied": 52_310, "already_there": 0, "quarantined": 14, "seconds": 6.1}),
         ("phase", "first parallel run", {"from": "BACKFILLED", "to": "SHADOWING"}),
-        ("ramp", "a first percent", {"reads_percent": 1}),
-        ("ramp", "one day without a mismatch; agreed with the on-call team", {"reads_percent": 10}),
+        ("ramp", "a first percent", {"reads_percent": {"from": 0, "to": 10}}),
+        ("ramp", "one day without a mismatch; agreed with the on-call team", {"from": _stand(0), "to": _stand(1)}),
+        ("ramp undone", "the importer held its transaction open", {"to": _stand(50)}),
     ]
     return tuple(
         AuditEntry(NOW - timedelta(hours=6 - n), "ada", action, reason, detail)

@@ -425,3 +425,44 @@ def test_unpaired_surrogates_can_be_written(tmp_path: Path) -> None:
     report(replace(good(), audit=(entry,))).write(tmp_path)
     assert "ada" in (tmp_path / "report.md").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["timeline"]["total"] == 1
+
+
+def _told(action: str, detail: dict[str, Any]) -> str:
+    evidence = replace(good(), audit=(AuditEntry(NOW, "ada", action, "reason", detail),))
+    (entry,) = report(evidence).model["timeline"]["entries"]
+    return str(entry["detail"])
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"),
+    [
+        ({"from": "SHADOWING", "to": "RAMPING"}, "SHADOWING → RAMPING"),
+        ({"reads_percent": {"from": 0.0, "to": 1.0}}, "reads_percent 0 → 1"),
+        (
+            {"from": {"writes_percent": 0, "pins": {}}, "to": {"writes_percent": 10, "pins": {}}},
+            "writes_percent 0 → 10",
+        ),
+        ({"from": {"pins": {}}, "to": {"pins": {"acme": "new"}}}, "pins (acme none → new)"),
+        ({"from": {"writes_percent": 1}, "to": {"writes_percent": 1}}, "no change"),
+        ({"to": {"writes_percent": 50, "pins": {}}}, "to (writes_percent 50, pins none)"),
+    ],
+)
+def test_the_timeline_says_what_an_act_changed(detail: dict[str, Any], told: str) -> None:
+    """Of a route before and after only the differences; of an act that was undone, what it was to be."""
+    assert _told("ramp", detail) == told
+
+
+def test_pins_are_listed_and_counted() -> None:
+    """Who is pinned where is in all three renderings; of hundreds the first are shown, and the whole number."""
+    for text in renderings(report(bad())).values():
+        assert "umbra" in text
+    many = {f"acme/project-{n}/incident-summary": Store.LEGACY for n in range(300)}
+    pins = report(replace(good(), route=replace(good().route, pins=many))).model["route"]["pins"]
+    assert (pins["total"], len(pins["rows"])) == (300, 50)
+
+
+def test_rerouted_writes_are_told() -> None:
+    """Writes that met a move of authority are counted in words, where there were any."""
+    assert "6 writes met a move of authority" in report(bad()).to_markdown()
+    assert "6 writes met a move of authority" in report(bad()).to_html()
+    assert "met a move of authority" not in report(good()).to_html()

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import ARRAY, Connection, Engine, Text, cast, delete, func, select
+from sqlalchemy import Connection, Engine, any_, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.guard import NO_PLACE
 from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.part import texts
+from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import debt
 from harness.records import Debt
+
+_RELEASE = Prepared(delete(debt).where(debt.c.key == any_(texts("keys")), debt.c.row.is_(None)))
 
 
 def settle(connection: Connection, keys: Collection[str], unfit: Sequence[Mapping[str, str | None]]) -> None:
     """Let go of those of the keys that are held, and hold the unfit ones (key, scope, reason)."""
     fit = set(keys) - {str(row["key"]) for row in unfit}
     if fit:
-        listed = cast(sorted(fit), ARRAY(Text))
-        connection.execute(delete(debt).where(debt.c.key == func.any(listed), debt.c.row.is_(None)))
+        _RELEASE.execute(connection, keys=sorted(fit))
     if unfit:
         statement = insert(debt)
         renewed = {name: statement.excluded[name] for name in ("scope", "reason")}

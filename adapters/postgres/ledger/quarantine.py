@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import ARRAY, Connection, Engine, Text, cast, delete, func, select, update
+from sqlalchemy import ARRAY, Connection, Engine, Text, any_, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.part import texts
+from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import quarantine
 from harness.errors import Refused
 from harness.records import Quarantined
+
+_RELEASE = Prepared(delete(quarantine).where(quarantine.c.key == any_(texts("keys"))))
 
 
 def hold(connection: Connection, rows: Sequence[Mapping[str, str | None]]) -> None:
@@ -26,8 +30,7 @@ def release(connection: Connection, keys: Collection[str]) -> int:
     """Let go of those of the keys that are held; how many were."""
     if not keys:
         return 0
-    listed = cast(sorted(keys), ARRAY(Text))
-    return connection.execute(delete(quarantine).where(quarantine.c.key == func.any(listed))).rowcount
+    return _RELEASE.execute(connection, keys=sorted(keys)).rowcount
 
 
 def held(engine: Engine) -> list[Quarantined]:

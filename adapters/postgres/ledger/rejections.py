@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import ARRAY, Connection, Engine, Text, cast, delete, func, select
+from sqlalchemy import Connection, Engine, any_, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.part import texts
+from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import rejection
 from harness.records import Rejection
+
+_ACCEPT = Prepared(delete(rejection).where(rejection.c.scope == any_(texts("scopes"))))
 
 
 def reject(connection: Connection, scope: str | None, error: str) -> None:
@@ -23,8 +27,7 @@ def accept(connection: Connection, scopes: Collection[str | None]) -> int:
     """Forget the failed attempts of the scopes; how many of them had any."""
     if not scopes:
         return 0
-    listed = cast(sorted(scope or "" for scope in scopes), ARRAY(Text))
-    return connection.execute(delete(rejection).where(rejection.c.scope == func.any(listed))).rowcount
+    return _ACCEPT.execute(connection, scopes=sorted(scope or "" for scope in scopes)).rowcount
 
 
 def rejections(engine: Engine, limit: int = 100) -> list[Rejection]:

@@ -52,6 +52,21 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Functions first, and with them the triggers on the other system's table: they read what is dropped next. The
+    # revision before has its own attached anew by prepare.
+    op.execute(
+        """
+        DO $$
+        DECLARE found text;
+        BEGIN
+            FOR found IN
+                SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'crossfade'::regnamespace
+            LOOP
+                EXECUTE 'DROP FUNCTION ' || found || ' CASCADE';
+            END LOOP;
+        END $$
+        """
+    )
     op.execute("DROP TABLE crossfade.standing")
     op.execute("DROP TABLE crossfade.rogue")
     op.execute("DROP TABLE crossfade.route")

@@ -74,6 +74,21 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Functions first, and with them the triggers on the other system's table: they read what is dropped next. The
+    # revision before has its own attached anew by prepare.
+    op.execute(
+        """
+        DO $$
+        DECLARE found text;
+        BEGIN
+            FOR found IN
+                SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'crossfade'::regnamespace
+            LOOP
+                EXECUTE 'DROP FUNCTION ' || found || ' CASCADE';
+            END LOOP;
+        END $$
+        """
+    )
     for name in reversed(TABLES):
         op.execute(f"DROP TABLE crossfade.{name}")
     op.execute(
