@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import compare, router
+from benchmarks import carrying, compare, moving, router
 from benchmarks.row import Row
 
 
@@ -40,6 +40,18 @@ BENCHMARKS = {
     ),
     "compare": Benchmark(
         "Comparing two answers", compare.measure, "bare ==, equal records of 8 fields", "DeepDiff, equal records"
+    ),
+    "moving": Benchmark(
+        "Moving authority under four writing processes: what writers wait, and how far catch-up lags",
+        moving.measure,
+        "a write, the median",
+        "a write, the slowest while nothing moves",
+    ),
+    "carrying": Benchmark(
+        "Guard and capture, and catch-up against the writers",
+        carrying.measure,
+        "legacy: a write, no trigger",
+        "legacy: a write, guard and capture",
     ),
 }
 

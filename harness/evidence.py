@@ -14,6 +14,7 @@ from harness.phases import Phase
 from harness.records import (
     AuditEntry,
     Backlog,
+    Debt,
     MismatchSample,
     PhaseState,
     Quarantined,
@@ -34,9 +35,11 @@ class Evidence:
     carried over as state, and verify compares that.
     ``lag_by_minute``: each store's greatest lag in seconds, where somebody recorded it.
     ``verification``: the latest one, None if there was none; ``earlier`` ones latest first.
-    ``quarantined`` and ``mismatches`` may be samples; ``quarantined_total`` counts all that is open.
+    ``quarantined``, ``mismatches`` and ``debts`` may be samples; ``quarantined_total`` and ``debts_total`` count all.
+    ``quarantined_accepted``: rows in quarantine that somebody accepted by name to leave behind.
     ``uncaptured``: parts of legacy, such as tenants created since prepare, whose changes nobody notes.
-    ``new_only``: records of new that legacy cannot hold.
+    ``new_only``: records of new that legacy cannot hold. ``debts``: those that it could, but for what they say.
+    ``rogue_writes``: what each store took without authority. ``unfinished``: the act that is pending, in words.
     ``versions``: crossfade's own and both servers', by name.
     """
 
@@ -54,12 +57,17 @@ class Evidence:
     backlog: Mapping[Store, Backlog] = field(default_factory=dict)
     quarantined: tuple[Quarantined, ...] = ()
     quarantined_total: int = 0
+    quarantined_accepted: int = 0
     mismatches: tuple[MismatchSample, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     uncaptured: tuple[str, ...] = ()
     audit: tuple[AuditEntry, ...] = ()
     runs: tuple[RunTotals, ...] = ()
     new_only: int = 0
+    rogue_writes: Mapping[Store, int] = field(default_factory=dict)
+    debts: tuple[Debt, ...] = ()
+    debts_total: int = 0
+    unfinished: str = ""
 
     @property
     def started(self) -> bool:
@@ -67,8 +75,13 @@ class Evidence:
 
     @property
     def open_quarantine(self) -> int:
-        """Rows in quarantine, never fewer than are listed."""
-        return max(self.quarantined_total, len(self.quarantined))
+        """Rows in quarantine that are nobody's decision yet, never fewer than are listed."""
+        return max(self.quarantined_total - self.quarantined_accepted, len(self.undecided))
+
+    @property
+    def undecided(self) -> tuple[Quarantined, ...]:
+        """Those listed that nobody has accepted to leave behind."""
+        return tuple(row for row in self.quarantined if row.accepted is None)
 
     def calls(self, operation: str, store: Store, role: Role | None = None) -> int:
         """How often the store was asked, in one role or in both."""

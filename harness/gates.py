@@ -229,11 +229,11 @@ def _lag(evidence: Evidence, settings: GateSettings) -> Finding:
 def _quarantine(evidence: Evidence, settings: GateSettings) -> Finding:
     total = evidence.open_quarantine
     if not total:
-        return _settled_or_unknown(evidence, "no row is in quarantine")
-    reasons = [
-        f"{reason} {count(n)}" for reason, n in Counter(row.reason for row in evidence.quarantined).most_common()
-    ]
-    if unlisted := total - len(evidence.quarantined):
+        left = evidence.quarantined_accepted
+        but = f", but {counted(left, 'row')} accepted by name to be left behind" if left else ""
+        return _settled_or_unknown(evidence, f"no row is in quarantine{but}")
+    reasons = [f"{reason} {count(n)}" for reason, n in Counter(row.reason for row in evidence.undecided).most_common()]
+    if unlisted := total - len(evidence.undecided):
         reasons.append(f"{count(unlisted)} not listed here")
     text = f"{counted(total, 'row')} in quarantine: {named(reasons)}"
     return _fail(text, "mend these rows in legacy, then crossfade catchup")

@@ -132,13 +132,14 @@ class Mover:
 
         Raises StoreUnavailable when a store went away; the act may then be half done, which the error says.
         """
-        pause = self.settings.pause_seconds
+        pause, last = self.settings.pause_seconds, ""
         for attempt in range(1, self.settings.attempts + 1):
             try:
                 self.approach(act)
                 held = self._attempt(act)
             except (StoreTimeout, StoreContended) as error:
-                self.told(f"attempt {attempt} of {self.settings.attempts}: {error}")
+                last = str(error)
+                self.told(f"attempt {attempt} of {self.settings.attempts}: {last}")
                 if self.stop.wait(pause):
                     self._give_up(act, Refused("stopped; nothing has changed"))
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -152,9 +153,9 @@ class Mover:
         self._give_up(
             act,
             Refused(
-                f"{act.loser}: its writers could not be held back in {self.settings.attempts} attempts of "
-                f"{self.settings.fence_seconds:g} s; nothing has changed. End the long transactions (crossfade status "
-                "names them) or raise move.fence_seconds, and run the command again"
+                f"writers could not be held back in {self.settings.attempts} attempts of "
+                f"{self.settings.fence_seconds:g} s ({last}); nothing has changed. End the long transactions, which "
+                "crossfade status names, or raise move.fence_seconds, and run the command again"
             ),
         )
 

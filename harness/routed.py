@@ -42,7 +42,8 @@ class Wiring:
 def apart(view: RouteView, under_way: UnderWay, scope: str | None, key: Hashable | None) -> tuple[Drop, Store] | None:
     """Why a read of this scope and key is not drawn and not compared, and who serves it; None: it is as any other."""
     if scope in view.held_scopes or key in view.held_keys:
-        return Drop.HELD, Store.LEGACY
+        # Legacy, unless the rows in quarantine were accepted to be left behind and the scope has moved.
+        return Drop.HELD, view.route.sole_authority or Store.LEGACY if scope is None else view.route.authority(scope)
     if scope in view.owed_scopes or key in view.owed_keys:
         return Drop.HELD, Store.NEW
     if view.sets_differ and scope is None and key is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from harness.evidence import Evidence, settled
 from harness.routing import Store
 from harness.statistics import Result, Role
+from reports.wording import iso
 
 _POINTS = 240  # of a plot over time, at most
 _MINUTE = timedelta(minutes=1)
@@ -77,9 +78,7 @@ def over_time(evidence: Evidence) -> dict[str, Any]:
     points: dict[int, dict[str, Any]] = {}
     for at in sorted(stamps):
         begin = first + place(at) * minutes * _MINUTE
-        points.setdefault(
-            place(at), {"at": _stamp(begin), "compared": 0, "mismatched": 0, "not_compared": 0, "lag": {}}
-        )
+        points.setdefault(place(at), {"at": iso(begin), "compared": 0, "mismatched": 0, "not_compared": 0, "lag": {}})
     for at, counted in evidence.by_minute:
         point, results = points[place(at)], counted.results()
         point["compared"] += settled(results)
@@ -92,15 +91,11 @@ def over_time(evidence: Evidence) -> dict[str, Any]:
     until = first + (place(last) + 1) * minutes * _MINUTE
     return {
         "minutes_per_point": minutes,
-        "first": _stamp(first),
-        "until": _stamp(until),
+        "first": iso(first),
+        "until": iso(until),
         "points": [points[at] for at in sorted(points)],
     }
 
 
 def _placing(first: datetime, minutes: int) -> Callable[[datetime], int]:
     return lambda at: (at - first) // (minutes * _MINUTE)
-
-
-def _stamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat()

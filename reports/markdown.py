@@ -16,7 +16,7 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 def render(model: Mapping[str, Any]) -> str:
     sections = (_head, _gates, _operations, _latency, _mismatches, _verification, _quarantine, _rejections)
-    lines = [line for section in (*sections, _timeline, _origin) for line in section(model)]
+    lines = [line for section in (*sections, _authority, _timeline, _origin) for line in section(model)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -83,6 +83,9 @@ def _operations(model: Mapping[str, Any]) -> Iterator[str]:
             for cells, row in zip(rows, (*operations["rows"], operations["all"]), strict=True)
         ],
     )
+    if rerouted := operations["all"]["rerouted"]:
+        yield f"{counted(rerouted, 'write')} met a move of authority, or named no scope: offered to another store."
+        yield ""
     for title, key in (("Comparisons not made", "dropped"), ("Failures of Crossfade's own", "failures")):
         if model[key]:
             yield f"{title}: " + "; ".join(f"{count(row['count'])} {row['meaning']}" for row in model[key]) + "."
@@ -150,6 +153,9 @@ def _quarantine(model: Mapping[str, Any]) -> Iterator[str]:
     found = model["quarantine"]
     yield f"{counted(found['total'], 'row')} in quarantine, {count(found['listed'])} listed here."
     yield ""
+    if found["accepted"]:
+        yield f"{counted(found['accepted'], 'row')} accepted by name to be left behind."
+        yield ""
     if found["reasons"]:
         rows = [
             [plain(each["reason"]), ", ".join(plain(f"{row['part']} {row['local']}") for row in each["examples"][:10])]
@@ -169,6 +175,35 @@ def _rejections(model: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     rows = [(row["scope"], row["error"], row["attempts"], stamp(row["last_seen"])) for row in found["rows"]]
     yield from _texts(("scope", "error", "attempts", "last seen"), rows)
+
+
+def _authority(model: Mapping[str, Any]) -> Iterator[str]:
+    route = model["route"]
+    yield "## Authority over writes"
+    yield ""
+    yield f"New accepts the writes of {route['writes_percent']:g} % of the scopes, legacy those of the others."
+    yield ""
+    if route["unfinished"]:
+        yield f"Half done: {plain(route['unfinished'])}. Run crossfade resume."
+        yield ""
+    rogue = {store: n for store, n in model["rogue_writes"].items() if n}
+    if rogue:
+        told = ", ".join(f"{store} {counted(n, 'write')}" for store, n in rogue.items())
+        yield f"Taken without authority: {told}. crossfade rogue shows them."
+        yield ""
+    pins = route["pins"]
+    if pins["total"]:
+        yield f"Whatever the percent says, {counted(pins['total'], 'name')} pinned, {count(len(pins['rows']))} listed:"
+        yield ""
+        yield from _texts(("scope or organization", "store"), [(row["name"], row["store"]) for row in pins["rows"]])
+    debt = model["rollback_debt"]
+    if debt["total"]:
+        owed, listed = counted(debt["total"], "record"), count(len(debt["rows"]))
+        yield f"Rollback debt: {owed} that legacy cannot hold, {listed} listed."
+        yield ""
+        yield from _texts(
+            ("key", "scope", "reason"), [(row["key"], row["scope"], row["reason"]) for row in debt["rows"]]
+        )
 
 
 def _timeline(model: Mapping[str, Any]) -> Iterator[str]:

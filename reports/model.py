@@ -5,9 +5,7 @@ Durations are seconds, shares are 0 to 1, stamps ISO 8601 in UTC. Lists are boun
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +15,9 @@ from harness.phases import NEXT_STEP
 from harness.records import Quarantined, RowDifference, Verdict, Verification
 from harness.statistics import Drop, Failure, Result
 from reports.activity import latency, operations, over_time
-from reports.redaction import arguments, side_by_side, visible
+from reports.redaction import arguments, side_by_side
+from reports.timeline import timeline
+from reports.wording import iso, readable
 
 FORMAT = 1  # grows when a key of the JSON document goes away or changes its meaning
 WORDS = {Verdict.PASS: "GO", Verdict.FAIL: "NO-GO", Verdict.INCONCLUSIVE: "NOT YET"}
@@ -25,8 +25,6 @@ WORDS = {Verdict.PASS: "GO", Verdict.FAIL: "NO-GO", Verdict.INCONCLUSIVE: "NOT Y
 _FIELDS = 20  # operation and field, the most mismatched first
 _PER_FIELD = 3
 _ROWS = 50
-_ENTRIES = 100
-_LONG = 500
 
 DROPS = {
     Drop.QUEUE_FULL: "the queue of comparisons was full",
@@ -54,15 +52,15 @@ def model(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[st
     statistics = evidence.statistics
     return {
         "format": FORMAT,
-        "generated_at": _stamp(evidence.generated_at),
+        "generated_at": iso(evidence.generated_at),
         "redacted": redact,
         "verdict": _verdict(evidence, gates),
         "phase": {
             "phase": evidence.phase.phase.value,
             "epoch": evidence.phase.epoch,
-            "since": _stamp(evidence.phase.since),
-            "actor": _text(evidence.phase.actor),
-            "reason": _text(evidence.phase.reason),
+            "since": iso(evidence.phase.since),
+            "actor": readable(evidence.phase.actor),
+            "reason": readable(evidence.phase.reason),
             "next": NEXT_STEP[evidence.phase.phase],
         },
         "route": {
@@ -70,13 +68,15 @@ def model(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[st
             "reads_percent": evidence.route.reads_percent,
             "writes_percent": evidence.route.writes_percent,
             "shadow_percent": evidence.route.shadow_percent,
+            "pins": _pins(evidence),
+            "unfinished": readable(evidence.unfinished),
         },
         "gates": [
             {
                 "name": gate.name,
                 "question": gate.question,
                 "verdict": gate.verdict.value,
-                "evidence": _text(gate.evidence, 2000),
+                "evidence": readable(gate.evidence, 2000),
                 "next": gate.next_step,
             }
             for gate in gates
@@ -95,10 +95,12 @@ def model(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[st
         "quarantine": _quarantine(evidence),
         "rejections": _rejections(evidence),
         "new_only": evidence.new_only,
+        "rogue_writes": {store.value: n for store, n in evidence.rogue_writes.items()},
+        "rollback_debt": _debt(evidence),
         "runs": _runs(evidence),
-        "timeline": _timeline(evidence),
-        "settings_fingerprint": _text(evidence.settings_fingerprint),
-        "versions": {_text(name): _text(version) for name, version in evidence.versions.items()},
+        "timeline": timeline(evidence),
+        "settings_fingerprint": readable(evidence.settings_fingerprint),
+        "versions": {readable(name): readable(version) for name, version in evidence.versions.items()},
     }
 
 
@@ -137,13 +139,21 @@ def _counts(counter: Mapping[Any, int], meanings: Mapping[Any, str]) -> list[dic
     ]
 
 
+def _pins(evidence: Evidence) -> dict[str, Any]:
+    pins = sorted(evidence.route.pins.items())
+    return {
+        "total": len(pins),
+        "rows": [{"name": readable(name), "store": store.value} for name, store in pins[:_ROWS]],
+    }
+
+
 def _mismatches(evidence: Evidence, redact: bool) -> dict[str, Any]:
     """The most differing fields by operation, each with its newest examples."""
     examples: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for sample in evidence.mismatches:
         for difference in sample.differences:
             example = {
-                "at": _stamp(sample.at),
+                "at": iso(sample.at),
                 "served": sample.served.value,
                 "scope": _scope(sample.scope),
                 "arguments": arguments(sample.arguments, redact=redact),
@@ -158,7 +168,7 @@ def _mismatches(evidence: Evidence, redact: bool) -> dict[str, Any]:
         "samples": len(evidence.mismatches),
         "fields_total": len(ranked),
         "fields": [
-            {"operation": key[0], "field": _text(key[1]), "count": n, "examples": examples.get(key, [])[:_PER_FIELD]}
+            {"operation": key[0], "field": readable(key[1]), "count": n, "examples": examples.get(key, [])[:_PER_FIELD]}
             for key, n in ranked[:_FIELDS]
         ],
     }
@@ -178,7 +188,7 @@ def _verification(evidence: Evidence, redact: bool) -> dict[str, Any]:
 
 def _verified(found: Verification) -> dict[str, Any]:
     return {
-        "at": _stamp(found.at),
+        "at": iso(found.at),
         "verdict": found.verdict.value,
         "compared": found.compared,
         "missing": found.missing,
@@ -195,25 +205,39 @@ def _verified(found: Verification) -> dict[str, Any]:
 
 def _row(row: RowDifference, redact: bool) -> dict[str, Any]:
     fields = [side_by_side(difference, redact=redact) for difference in row.fields]
-    return {"key": _text(row.key), "scope": _scope(row.scope), "kind": row.kind.value, "fields": fields}
+    return {"key": readable(row.key), "scope": _scope(row.scope), "kind": row.kind.value, "fields": fields}
 
 
 def _quarantine(evidence: Evidence) -> dict[str, Any]:
-    by_reason = sorted(evidence.quarantined, key=lambda row: row.reason)
+    by_reason = sorted(evidence.undecided, key=lambda row: row.reason)
+    accepted = [row for row in evidence.quarantined if row.accepted is not None]
     groups = [(reason, list(rows)) for reason, rows in groupby(by_reason, key=lambda row: row.reason)]
     return {
         "total": evidence.open_quarantine,
-        "listed": len(evidence.quarantined),
+        "listed": len(by_reason),
+        "accepted": evidence.quarantined_accepted,
+        "left_behind": [_held(row) | {"accepted": readable(row.accepted or "")} for row in accepted[:_ROWS]],
         "reasons": [
-            {"reason": _text(reason), "count": len(rows), "examples": [_held(row) for row in rows[:_ROWS]]}
+            {"reason": readable(reason), "count": len(rows), "examples": [_held(row) for row in rows[:_ROWS]]}
             for reason, rows in sorted(groups, key=lambda group: -len(group[1]))
         ],
     }
 
 
 def _held(row: Quarantined) -> dict[str, Any]:
-    place = {"part": _text(row.part), "local": _text(row.local), "key": _text(row.key)}
-    return place | {"scope": _scope(row.scope), "since": _stamp(row.since)}
+    place = {"part": readable(row.part), "local": readable(row.local), "key": readable(row.key)}
+    return place | {"scope": _scope(row.scope), "reason": readable(row.reason), "since": iso(row.since)}
+
+
+def _debt(evidence: Evidence) -> dict[str, Any]:
+    rows = evidence.debts[:_ROWS]
+    return {
+        "total": max(evidence.debts_total, len(evidence.debts)),
+        "rows": [
+            {"key": readable(row.key), "scope": _scope(row.scope), "reason": row.reason, "since": iso(row.since)}
+            for row in rows
+        ],
+    }
 
 
 def _rejections(evidence: Evidence) -> dict[str, Any]:
@@ -222,10 +246,10 @@ def _rejections(evidence: Evidence) -> dict[str, Any]:
         "rows": [
             {
                 "scope": _scope(each.scope),
-                "error": _text(each.error),
+                "error": readable(each.error),
                 "attempts": each.attempts,
-                "first_seen": _stamp(each.first_seen),
-                "last_seen": _stamp(each.last_seen),
+                "first_seen": iso(each.first_seen),
+                "last_seen": iso(each.last_seen),
             }
             for each in evidence.rejections[:_ROWS]
         ],
@@ -239,7 +263,7 @@ def _runs(evidence: Evidence) -> dict[str, Any]:
     rows = []
     for run in evidence.runs[:_ROWS]:
         totals = {key: _total(run.totals.get(key)) for key in _RUN_KEYS}
-        rows.append({"at": _stamp(run.at), "seconds": run.seconds, **totals})
+        rows.append({"at": iso(run.at), "seconds": run.seconds, **totals})
     return {"total": len(evidence.runs), "rows": rows}
 
 
@@ -250,47 +274,5 @@ def _total(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _timeline(evidence: Evidence) -> dict[str, Any]:
-    """The newest entries, in order of time."""
-    newest = sorted(evidence.audit, key=lambda entry: entry.at)[-_ENTRIES:]
-    return {
-        "total": len(evidence.audit),
-        "entries": [
-            {
-                "at": _stamp(entry.at),
-                "actor": _text(entry.actor),
-                "action": _text(entry.action),
-                "reason": _text(entry.reason),
-                "detail": _text(_flat(entry.detail)),
-            }
-            for entry in newest
-        ],
-    }
-
-
-def _flat(detail: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_plain(value)}" for key, value in detail.items())
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"({_flat(value)})"
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return " ".join(_plain(each) for each in value)
-    if isinstance(value, float) and math.isfinite(value):
-        return f"{value:g}"
-    return "none" if value is None else str(value)
-
-
 def _scope(scope: str | None) -> str:
-    return "(none)" if scope is None else _text(scope)
-
-
-def _text(text: str, most: int = _LONG) -> str:
-    """A text that is no row's content: shown whole, unless it is longer than anybody reads; then that is said."""
-    shown = visible(text)
-    return shown if len(shown) <= most else f"{shown[:most]}… ‹{counted(len(shown), 'character')} in all›"
-
-
-def _stamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat()
+    return "(none)" if scope is None else readable(scope)

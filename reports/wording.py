@@ -1,12 +1,14 @@
-"""How the report's numbers and stamps are worded: filters that the template and the Markdown share."""
+"""How the report's numbers, stamps and texts are worded, in the model and in its renderings."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
-from harness.evidence import count, duration
+from harness.evidence import count, counted, duration
+from reports.redaction import visible
 
 NONE = "–"
+_LONG = 500
 
 
 def stamp(text: str) -> str:
@@ -30,3 +32,14 @@ def whole(value: int | None) -> str:
 def nothing_or(looked_at: int, found_none: str, not_looked: str) -> str:
     """What an empty list means: "none" is said only of what was looked at."""
     return found_none if looked_at else not_looked
+
+
+def readable(text: str, most: int = _LONG) -> str:
+    """A text that is no row's content: shown whole, unless it is longer than anybody reads; then that is said."""
+    shown = visible(text)
+    return shown if len(shown) <= most else f"{shown[:most]}… ‹{counted(len(shown), 'character')} in all›"
+
+
+def iso(at: datetime) -> str:
+    """A stamp as the model has it."""
+    return at.astimezone(UTC).isoformat()

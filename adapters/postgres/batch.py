@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
+from adapters.postgres.ledger.cascades import carried_cascades
 from adapters.postgres.notes import Note
 from adapters.postgres.part import Part
 from adapters.postgres.present import PresentRows
@@ -25,6 +26,10 @@ _LOOKS = 4
 Place = tuple[str, str | None]  # scope and key
 
 
+class StaleParts(Exception):
+    """A part has appeared of which this worker knows nothing: it must look again before it carries anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Giver:
     """The store whose notes are carried. ``parts`` answers its parts as they are now."""
@@ -36,7 +41,11 @@ class Giver:
 
 @dataclass(frozen=True, slots=True)
 class Taker:
-    """The store that state is carried to. ``part_of`` names its part that holds a scope, None if it has no place."""
+    """The store that state is carried to.
+
+    ``part_of`` names its part that holds a scope, None if it has no place. Raises StaleParts for a part that has
+    appeared since.
+    """
 
     store: Store
     engine: Engine
@@ -61,6 +70,7 @@ class Batch:
 def sort_out(taking: Connection, notes: Sequence[Note], taker: Taker, present: PresentRows) -> Batch:
     """The batch that can be carried with the locks to be had now; empty if there are none.
 
+    What a cascade took is deleted in the scope it was taken from, once: a record that is saved there afterwards stays.
     Raises Conflict for a key under which both stores hold a record of their own.
     """
     authority = _lock(taking, {note.scope for note in notes}, taker)
@@ -72,7 +82,8 @@ def sort_out(taking: Connection, notes: Sequence[Note], taker: Taker, present: P
         there = taker.tables.scopes_of(taking, keys) if keys else {}
         touched = {row.scope_ for row in rows} | set(there.values())
         if touched <= authority.keys():
-            return _decided(mine, keys, rows, there, authority, taker.store)
+            done = carried_cascades(taking, [note.seq for note in mine if note.cascade])
+            return _decided(mine, keys, rows, there, authority, taker.store, done)
         authority |= _lock(taking, touched - authority.keys(), taker)
         if touched <= authority.keys():
             continue  # read again: only what is read under the lock may be written
@@ -119,10 +130,11 @@ def _decided(
     there: Mapping[str, str | None],
     authority: Mapping[str | None, Store],
     taking: Store,
+    done: Collection[int],
 ) -> Batch:
     batch = Batch(notes)
     by_key = {str(row.key_): row for row in rows}
-    cascaded = {note.key for note in notes if note.cascade}
+    cascaded = {(note.scope, note.key) for note in notes if note.cascade and note.seq not in done}
     batch.turned = {
         (note.scope, note.key)
         for note in notes
@@ -134,7 +146,7 @@ def _decided(
         theirs = standing is not None and authority[standing] is taking
         if row is not None and authority[row.scope_] is taking:
             batch.turned.add((row.scope_, key))  # not written under authority: the other store's state goes back
-        elif not theirs or (row is None and key in cascaded):
+        elif not theirs or (row is None and (standing, key) in cascaded):
             batch.keys.add(key)
             if row is not None:
                 batch.rows.append(row)

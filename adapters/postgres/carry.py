@@ -25,8 +25,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, insert, select, text
 
-from adapters.postgres.batch import Batch, Giver, Taker, sort_out
+from adapters.postgres.batch import Batch, Giver, StaleParts, Taker, sort_out
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.guard import NO_PLACE
 from adapters.postgres.ledger import debt, quarantine
 from adapters.postgres.ledger.rejections import accept, reject
 from adapters.postgres.notes import Choice, Note, Notes
@@ -39,7 +40,7 @@ from adapters.postgres.scope_locks import StandAside, begin_carrying
 from adapters.postgres.taking import Applied
 from harness.catchup import Carried
 from harness.config import CatchupSettings
-from harness.errors import CrossfadeError, RepositoryError, StoreContended, StoreTimeout
+from harness.errors import CrossfadeError, Refused, RepositoryError, StoreContended, StoreTimeout
 from harness.failpoints import passing
 from harness.ports import Clock
 from harness.routing import Store
@@ -53,19 +54,26 @@ _Unfit = list[dict[str, str | None]]
 class StateCarrier:
     """Carries one store's state over to the other. Any number of them, in any number of processes, share the queue.
 
-    The giver's parts are asked for again when a note names one that was not there yet.
+    ``ends`` answers the two stores as they are now; it is asked again when a part appears that was not there yet.
     """
 
-    def __init__(self, giver: Giver, taker: Taker, settings: CatchupSettings, clock: Clock = time.monotonic) -> None:
-        self._giver, self._taker = giver, taker
+    def __init__(
+        self, ends: Callable[[], tuple[Giver, Taker]], settings: CatchupSettings, clock: Clock = time.monotonic
+    ) -> None:
+        self._ends, self._settings, self._clock = ends, settings, clock
+        self._meet()
+        giver, taker = self._giver, self._taker
         self._new = giver.engine if giver.store is Store.NEW else taker.engine  # where the ledger is
-        self._parts = {part.name: part for part in giver.parts()}
         self._notes = Notes(giver.store, giver.engine)
-        self._settings, self._clock = settings, clock
-        self._present = PresentRows(giver.store, giver.engine, lambda: self._parts)
         self._pause = Event()  # never set; a pause that a signal can interrupt
         self._gone: set[str] = set()  # parts that notes name and the giver no longer has
         self._left_alone: dict[str, float] = {}  # rejected scopes, the empty text for none, and until when
+
+    def _meet(self) -> None:
+        """Know both stores' parts as they are now."""
+        self._giver, self._taker = self._ends()
+        self._parts = {part.name: part for part in self._giver.parts()}
+        self._present = PresentRows(self._giver.store, self._giver.engine, lambda: self._parts)
 
     # The queue as commands see it
 
@@ -86,13 +94,13 @@ class StateCarrier:
     def drain_chosen(self, choice: Choice, until: float) -> frozenset[str]:
         """Carry over every note of a choice; the keys that were carried.
 
-        Raises StoreTimeout when the clock passes ``until``, and CrossfadeError for a scope that is refused.
+        Raises StoreTimeout when the clock passes ``until``, and Refused for a scope that is not accepted.
         """
         carried: set[str] = set()
         while notes := self._notes.chosen(choice):
             done = self._carry_notes(notes, carried)
             if done.rejected:
-                raise CrossfadeError(f"{self._taker.store} refused a scope; see crossfade status for the reasons")
+                raise Refused(f"{self._taker.store} refused a scope; see crossfade status for the reasons")
             if self._clock() > until:
                 raise StoreTimeout(f"{self._giver.store}: {len(notes)} notes or more could not be carried over in time")
             if not done.notes:
@@ -199,6 +207,9 @@ class StateCarrier:
                 passing("catchup.before_commit")
         except StandAside:
             return Carried(aside=True)
+        except StaleParts:
+            self._meet()
+            return Carried(busy=len(notes))
         passing("catchup.after_commit")
         self._notes.settle(batch.notes, also=lambda giving: self._book_debt(giving, batch, unfit))
         passing("catchup.after_forget")
@@ -222,8 +233,9 @@ class StateCarrier:
     def _book_debt(self, giving: Connection, batch: Batch, unfit: _Unfit) -> None:
         """The ledger is in new: on the way back its entries go with the notes instead of with the rows."""
         if self._giver.store is Store.NEW:
-            there = self._still_there(giving, [str(row["key"]) for row in unfit])
-            debt.settle(giving, batch.keys, [row for row in unfit if row["key"] in there])
+            owed = [row for row in unfit if row["reason"] != NO_PLACE]  # the others are new-only, and nobody's debt
+            there = self._still_there(giving, [str(row["key"]) for row in owed])
+            debt.settle(giving, batch.keys, [row for row in owed if row["key"] in there])
             accept(giving, {note.scope for note in batch.notes})
 
     def _still_there(self, giving: Connection, keys: Collection[str]) -> frozenset[str]:

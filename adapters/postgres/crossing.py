@@ -18,7 +18,7 @@ from adapters.postgres.notes import Choice
 from adapters.postgres.part import Part
 from adapters.postgres.schema import dirty, quarantine
 from harness.config import MoveSettings
-from harness.errors import MismatchFound, Refused
+from harness.errors import MismatchFound, Refused, StoreContended
 from harness.moving import Act, Stand
 from harness.ports import Clock
 from harness.routing import Route, Store
@@ -55,6 +55,7 @@ class Crossing:
 
     def approach(self, act: Act) -> None:
         """Carry over while writers go on, until few notes are left. Refused if they keep coming faster than that."""
+        self._turn_around(act)
         sample = self.carrier.rehearse(lambda scope: moves(scope, self.salt, act.before, act.after))
         self.loser.records(sample)
         self.gainer.records(sample)
@@ -69,11 +70,16 @@ class Crossing:
             if not self.carrier.carry_batch().notes:
                 self.stop.wait(_PAUSE)
 
+    def _turn_around(self, act: Act) -> None:
+        self.reverse.drain_chosen(self._noted(act), self.clock() + self.settings.drain_seconds)
+
     def drain(self, act: Act, until: float) -> Stand:
         """Carry over the rest and compare it; the route to write, with pins for scopes that cannot move."""
-        # What the gainer noted of these scopes it had no authority for (IGNORE_GAINER in model/): it is turned around
-        # first, or it would count as the authority's own state afterwards.
-        self.reverse.drain_chosen(self._noted(act), until)
+        # What the gainer noted of these scopes it had no authority for (IGNORE_GAINER in model/). It must be turned
+        # around first, or it would count as the authority's own state; that cannot be done in here, for it needs the
+        # fence that stands.
+        if self.reverse.noted(self._noted(act)):
+            raise StoreContended(f"{act.loser.other} has noted changes of the moving scopes meanwhile; try again")
         keys = self.carrier.drain_chosen(self._noted(act), until)
         debts = {each.key: each.scope for each in owed(self.new)}
         self._compare(act, keys - debts.keys())
@@ -168,13 +174,13 @@ def fence_holders(engine: Engine, store: Store, seconds: float) -> list[Holder]:
     """Transactions older than so many seconds that a fence would wait for, the oldest first."""
     statement = text(
         """
-        SELECT a.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename, '') AS role,
-               extract(epoch FROM clock_timestamp() - a.xact_start) AS seconds
-        FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        SELECT coalesce(a.pid, 0), coalesce(a.application_name, 'a prepared transaction') AS application,
+               coalesce(a.usename, '') AS role, coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)
+        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND l.classid = :class AND l.objid = :object
-          AND a.xact_start < clock_timestamp() - make_interval(secs => :seconds)
+          AND (l.pid IS NULL OR a.xact_start < clock_timestamp() - make_interval(secs => :seconds))
         ORDER BY a.xact_start
         """
     )

@@ -36,6 +36,7 @@ class RouteFences:
 
     @contextmanager
     def raised(self, act: Act, seconds: float) -> Iterator[_Fence]:
+        self._probe(act.loser.other, seconds)
         with ExitStack() as stack:
             # The journal first: of two operators, only the one whose act is pending gets any further.
             new = stack.enter_context(self._transaction(Store.NEW, seconds))
@@ -45,6 +46,11 @@ class RouteFences:
             fence = _Fence(act, {Store.NEW: new, Store.LEGACY: legacy}, self._table)
             fence.hold(act.loser)
             yield fence
+
+    def _probe(self, gainer: Store, seconds: float) -> None:
+        """Raise StoreTimeout, holding up nobody in the loser yet, while the gainer's fence is not to be had."""
+        with self._transaction(gainer, seconds) as connection, speaking_for(gainer):
+            connection.execute(select(func.pg_advisory_xact_lock(*FENCE)))
 
     def happened(self, act: Act, *, else_undo: bool) -> bool:
         with ExitStack() as stack:
@@ -162,12 +168,13 @@ class _Fence:
 
     def _leave_behind(self, new: Connection, keys: Collection[str]) -> None:
         """Keep the rows that legacy cannot hold in the ledger, and take them out of new, where nobody writes now."""
-        table, listed = self._table, these(keys)
-        named = cast(table.c.id, Text) == any_(listed)
+        table = self._table
         image = select(func.to_jsonb(literal_column(f'"{table.name}"'))).where(cast(table.c.id, Text) == debt.c.key)
-        new.execute(update(debt).where(debt.c.key == any_(listed)).values(row=image.scalar_subquery()))
+        still = debt.c.key == any_(these(keys)), debt.c.row.is_(None)  # not what was mended since the plan
+        kept = update(debt).where(*still).values(row=image.scalar_subquery()).returning(debt.c.key)
+        left = new.execute(kept).scalars().all()
         set_applying(new)
-        new.execute(delete(table).where(named))
+        new.execute(delete(table).where(cast(table.c.id, Text) == any_(these(left))))
 
     def copy(self, giver: Store, taker: Store) -> None:
         """Make the taker's route say what the giver's says; what only new's says comes from the act."""

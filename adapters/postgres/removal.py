@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Engine, delete, text
+from sqlalchemy import Connection, Engine, delete, inspect, text
 
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.schema import dirty
@@ -19,7 +19,8 @@ def remove_capture(engine: Engine, store: Store) -> None:
     """Note no more changes in this store, and forget those that are noted."""
     _remove(engine, store, "capture\\_%")
     with speaking_for(store), engine.begin() as connection:
-        connection.execute(delete(dirty))
+        if inspect(connection).has_table(dirty.name, dirty.schema):  # or it was uninstalled meanwhile
+            connection.execute(delete(dirty))
 
 
 def remove_triggers(engine: Engine, store: Store) -> None:

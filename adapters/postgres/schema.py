@@ -205,6 +205,14 @@ debt = Table(
     comment="Records of new that legacy cannot hold, and why; with their row once they were left behind",
 )
 
+cascade = Table(
+    "cascade",
+    ledger_metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    _stamp("at"),
+    comment="Notes of cascades in legacy that are carried over, by number",
+)
+
 journal = Table(
     "journal",
     ledger_metadata,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from threading import Event
 from uuid import UUID, uuid4
@@ -20,20 +21,22 @@ from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, select
 
 from adapters.postgres import rogue
 from adapters.postgres.apply import Destination
-from adapters.postgres.batch import Giver, Taker
+from adapters.postgres.batch import Giver, StaleParts, Taker
 from adapters.postgres.bulk import ChunkCopier
 from adapters.postgres.capture import backlog, is_attached
 from adapters.postgres.carry import BothWays, StateCarrier
-from adapters.postgres.crossing import Crossing
+from adapters.postgres.crossing import Crossing, fence_holders
 from adapters.postgres.digest import Queues, TableSide
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.fence import RouteFences, differ, read_authority
 from adapters.postgres.guard import guard_mode, is_guarded
+from adapters.postgres.ledger.checkpoints import finished_parts
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.journal import JournalBook, read_stand
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
+from adapters.postgres.migrations import current
 from adapters.postgres.part import Part, these
 from adapters.postgres.pool import check_server, open_engine
 from adapters.prompts.canonical import COLUMNS, Reading, parse_scope
@@ -51,6 +54,8 @@ from harness.ports import Publisher
 from harness.records import Backlog
 from harness.router import Router
 from harness.routing import Store
+
+_ASKED_AGAIN = 1.0  # seconds until a tenant that is not known is asked for again
 
 
 @dataclass(frozen=True)
@@ -96,10 +101,6 @@ class Stores:
         return giving_part([part.name for part in self.mapping.parts], self.reading)
 
     @cached_property
-    def dispatch_taking(self) -> DispatchTaking:
-        return DispatchTaking(self.mapping.parts, self.reading)
-
-    @cached_property
     def carrier(self) -> BothWays:
         return self.new_carrier()
 
@@ -110,18 +111,30 @@ class Stores:
 
     def carrier_from(self, store: Store) -> StateCarrier:
         """A worker of one direction."""
-        if store is Store.LEGACY:
-            giver = Giver(Store.LEGACY, self.legacy, self._parts_now)
-            taker = Taker(Store.NEW, self.new, self.destination, lambda _: self.giving_part.name)
-        else:
-            giver = Giver(Store.NEW, self.new, lambda: (self.giving_part,))
-            taker = Taker(Store.LEGACY, self.legacy, self.dispatch_taking, self._tenant_of)
-        return StateCarrier(giver, taker, self.settings.catchup)
+        return StateCarrier(self._forth if store is Store.LEGACY else self._back, self.settings.catchup)
 
-    def _tenant_of(self, scope: str) -> str | None:
-        place = parse_scope(scope, with_type=self.reading.by_type)
-        known = {part.name for part in self.mapping.parts}
-        return place.organization if place is not None and place.organization in known else None
+    def _forth(self) -> tuple[Giver, Taker]:
+        giver = Giver(Store.LEGACY, self.legacy, self._parts_now)
+        return giver, Taker(Store.NEW, self.new, self.destination, lambda _: whole_part().name)
+
+    def _back(self) -> tuple[Giver, Taker]:
+        """With the tenants of now: a worker lives long, and one that did not know a tenant would lose its writes."""
+        parts = self._parts_now()
+        part, taking = giving_part([each.name for each in parts], self.reading), DispatchTaking(parts, self.reading)
+        known, asked = frozenset(each.name for each in parts), dict[str, float]()
+
+        def tenant_of(scope: str) -> str | None:
+            place = parse_scope(scope, with_type=self.reading.by_type)
+            if place is None or place.organization in known:
+                return None if place is None else place.organization
+            now = time.monotonic()
+            if asked.get(place.organization, -_ASKED_AGAIN) + _ASKED_AGAIN <= now:
+                asked[place.organization] = now
+                if place.organization in require_tenants(self.legacy):
+                    raise StaleParts
+            return None
+
+        return Giver(Store.NEW, self.new, lambda: (part,)), Taker(Store.LEGACY, self.legacy, taking, tenant_of)
 
     def _parts_now(self) -> tuple[Part, ...]:
         return DispatchMapping(require_tenants(self.legacy), self.reading).parts
@@ -153,6 +166,8 @@ class Stores:
     def routes_differ(self) -> bool:
         """Whether the two stores' guards go by different routes: an act is half done, or a store was restored."""
         routes = {}
+        if len(self.left) == 1:
+            return False
         for store in Store:
             with speaking_for(store), self.engine(store).connect() as connection:
                 routes[store] = read_authority(connection, store)
@@ -160,14 +175,38 @@ class Stores:
 
     def guard_modes(self) -> dict[Store, str]:
         modes = {}
-        for store in Store:
+        for store in self.left:
             with speaking_for(store), self.engine(store).connect() as connection:
                 modes[store] = guard_mode(connection)
         return modes
 
+    def uncopied_tenants(self) -> list[str]:
+        """Tenants of which a backfill has not finished the copy."""
+        return sorted({part.name for part in self.mapping.parts} - finished_parts(self.new).keys())
+
+    def copied_at(self) -> datetime | None:
+        """When the last tenant's copy was finished."""
+        return max(finished_parts(self.new).values(), default=None)
+
+    def long_transactions(self) -> list[str]:
+        """Writing transactions that a fence would wait for for long, in words, of both stores."""
+        seconds = self.settings.move.long_transaction_seconds
+        return [
+            f"{each.application or 'an unnamed session'} in {store} (pid {each.pid}, {each.seconds:.0f} s)"
+            for store in self.left
+            for each in fence_holders(self.engine(store), store, seconds)
+        ]
+
+    @property
+    def left(self) -> tuple[Store, ...]:
+        """The stores that Crossfade still has tables in: legacy is left once it was let go of and uninstalled."""
+        if self.phase is Phase.COMPLETE and current(self.legacy, "legacy") is None:
+            return (Store.NEW,)
+        return tuple(Store)
+
     def rogue_writes(self) -> dict[Store, int]:
         """How many writes each store has taken without authority, under guard mode ``record``."""
-        return {store: rogue.count(self.engine(store), store) for store in Store}
+        return {store: rogue.count(self.engine(store), store) for store in self.left}
 
     def mover(self, act: Act, stop: Event, told: Callable[[str], None]) -> Mover:
         """What carries out, finishes or undoes an act."""
@@ -253,8 +292,8 @@ class Stores:
 
     def backlogs(self) -> dict[Store, Backlog]:
         """Each store's dirty queue."""
-        found = {}
-        for store in Store:
+        found = dict.fromkeys(Store, Backlog())
+        for store in self.left:
             with speaking_for(store):
                 found[store] = backlog(self.engine(store))
         return found

@@ -9,22 +9,22 @@ from typing import Any
 import click
 from rich.console import Console
 
-from adapters.postgres.crossing import count_moving, fence_holders
+from adapters.postgres.crossing import count_moving
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores
 from harness.cli.app import App, actor, facts
 from harness.cli.report import gather
-from harness.errors import Refused
+from harness.errors import IllegalPhase, Refused
 from harness.failpoints import passing
 from harness.gates import evaluate
 from harness.moving import Act, Stand
-from harness.phases import path
+from harness.phases import NEXT_STEP, Phase, path
 from harness.records import Verdict
-from harness.routing import Store
+from harness.routing import Route, Store, group
 
 LOCK = "authority"
-_INSUPERABLE = {"tenants", "guard", "scope_policy"}  # without these nobody could say who has authority
+_INSUPERABLE = {"tenants", "copied", "guard", "scope_policy"}  # without these nobody could say who has authority
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,11 @@ def plan(
     """The plan of a command. Raises IllegalPhase for one that the phase does not allow."""
     epoch = stores.routes.view().route.epoch + 1  # before the rest: what changes in between is noticed
     before = stores.stand()
+    if before.phase is Phase.COMPLETE:
+        raise IllegalPhase(f"the migration is COMPLETE: no authority moves any more. Next: {NEXT_STEP[before.phase]}")
     after = wish(before)
     path(before.phase, after.phase)
-    loser = losing(before, after)
+    loser = losing(before, after, stores.salt)
     scopes = records = 0
     if loser is not None:
         scopes, records = count_moving(stores.engine(loser), loser, stores.parts_of(loser), stores.salt, before, after)
@@ -118,15 +120,32 @@ def plan(
     return Plan(command, before, after, loser, scopes, records, epoch, left, left_behind)
 
 
-def losing(before: Stand, after: Stand) -> Store | None:
-    """The store that loses authority over something, None where nothing moves. An act goes one way only."""
+def losing(before: Stand, after: Stand, salt: str) -> Store | None:
+    """The store that loses authority over something; the one to begin with where only pins change; None for neither.
+
+    An act goes one way only. Raises Refused for one that would have to go both ways.
+    """
+    was, will_be = (Route(writes_percent=each.writes_percent, salt=salt, pins=each.pins) for each in (before, after))
+    losers = set()
     if after.writes_percent != before.writes_percent:
-        return Store.LEGACY if after.writes_percent > before.writes_percent else Store.NEW
-    for name in sorted(before.pins.keys() | after.pins.keys()):
-        was, will_be = before.pins.get(name), after.pins.get(name)
-        if was is not will_be:
-            return will_be.other if will_be is not None else was
-    return None
+        losers.add(Store.LEGACY if after.writes_percent > before.writes_percent else Store.NEW)
+    for name in before.pins.keys() | after.pins.keys():
+        if name != group(name):
+            losers |= {was.authority(name)} - {will_be.authority(name)}
+        elif before.pins.get(name) is not after.pins.get(name):
+            # Of a group without a pin the percent decides; it may give the group's scopes to either store.
+            held, holding = _stores_of(before, name), _stores_of(after, name)
+            losers |= {store for store in held if holding != {store}}
+    if len(losers) > 1:
+        raise Refused("this would move scopes in both directions at once; change the percent and the pins one by one")
+    return losers.pop() if losers else Store.LEGACY if before.pins != after.pins else None
+
+
+def _stores_of(stand: Stand, name: str) -> set[Store]:
+    """The stores that may have authority over scopes of a group."""
+    if (pin := stand.pins.get(name)) is not None:
+        return {pin}
+    return {0.0: {Store.LEGACY}, 100.0: {Store.NEW}}.get(stand.writes_percent, set(Store))
 
 
 def _obstacles(stores: Stores, before: Stand, after: Stand, loser: Store | None) -> dict[str, str]:
@@ -135,9 +154,18 @@ def _obstacles(stores: Stores, before: Stand, after: Stand, loser: Store | None)
     if raising:
         if missing := stores.uncaptured_tenants():
             found["tenants"] = f"nothing carries over the tenants {', '.join(missing)}; run crossfade prepare"
+        if uncopied := stores.uncopied_tenants():
+            found["copied"] = f"not all of {', '.join(uncopied)} has been copied; run crossfade backfill"
         latest = EvidenceBook(stores.new).verifications(1)
-        if not latest or latest[0].verdict is not Verdict.PASS:
-            said = latest[0].verdict.value if latest else "missing"
+        copied_at = stores.copied_at()
+        if not latest or latest[0].verdict is not Verdict.PASS or (copied_at and latest[0].at < copied_at):
+            said = (
+                "missing"
+                if not latest
+                else "older than the last copy"
+                if latest[0].verdict is Verdict.PASS
+                else latest[0].verdict.value
+            )
             found["verified"] = f"the last verification is {said}; new serves only after crossfade verify passed"
     if loser is None:
         return found
@@ -149,13 +177,8 @@ def _obstacles(stores: Stores, before: Stand, after: Stand, loser: Store | None)
     modes = stores.guard_modes()
     if off := [store.value for store, mode in modes.items() if mode != "enforce"]:
         found["guard"] = f"the guard of {' and '.join(off)} does not enforce; set guard.mode and run crossfade prepare"
-    seconds = stores.settings.move.long_transaction_seconds
-    holders = fence_holders(stores.engine(loser), loser, seconds)
-    if holders:
-        told = ", ".join(
-            f"{each.application or 'unnamed'} (pid {each.pid}, {each.seconds:.0f} s)" for each in holders[:3]
-        )
-        found["long_transactions"] = f"{loser} has transactions open that a fence would wait for: {told}; end them"
+    if held := stores.long_transactions():
+        found["long_transactions"] = f"a fence would wait for {', '.join(held[:3])}; end them"
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import click
@@ -20,6 +21,8 @@ from harness.phases import Phase, path
 from harness.records import Verdict
 from harness.routing import Store
 
+_INSUPERABLE = {"authority", "tenants", "unfinished"}
+
 
 @command("crossfade complete --reason 'two quiet weeks' --yes")
 @click.option("--yes", is_flag=True, help="Do it without asking.")
@@ -34,7 +37,7 @@ def complete(app: App, yes: bool, despite: tuple[str, ...], dry_run: bool, reaso
     """
     with opened(app.settings, bulk=True) as stores:
         stores.require(Phase.CUT_OVER)
-        obstacles = {name: text for name, text in obstacles_of(stores).items() if name not in despite}
+        obstacles = standing(stores, despite)
         document: dict[str, Any] = {
             "command": "complete",
             "obstacles": obstacles,
@@ -45,7 +48,7 @@ def complete(app: App, yes: bool, despite: tuple[str, ...], dry_run: bool, reaso
             refuse(obstacles)
             confirmed(app, "Let go of legacy? There is no way back from this.", yes=yes)
             noted = f"{reason} (despite {', '.join(despite)})".strip() if despite else reason
-            document |= {"changed": True, "phase": let_go(app, stores, noted).value}
+            document |= {"changed": True, "phase": let_go(app, stores, noted, despite).value}
     app.result(document, lambda out: out.print(facts(document)))
     if dry_run:
         refuse(obstacles)
@@ -56,6 +59,10 @@ def obstacles_of(stores: Stores) -> dict[str, str]:
     if stores.phase is Phase.COMPLETE:
         return {}  # what a crash left is tidied up
     found: dict[str, str] = {}
+    if stores.routes.view().route.sole_authority is not Store.NEW or stores.routes_differ():
+        found["authority"] = "legacy has authority over some scopes; unpin them (crossfade ramp --unpin) first"
+    if missing := [*stores.uncaptured_tenants(), *stores.uncopied_tenants()]:
+        found["tenants"] = f"not prepared or not copied: {', '.join(missing)}; run crossfade prepare and backfill"
     if act := stores.journal.pending():
         found["unfinished"] = f"{act.command} is not finished; run crossfade resume"
     if left := stores.carrier_from(Store.LEGACY).notes_left():
@@ -68,10 +75,17 @@ def obstacles_of(stores: Stores) -> dict[str, str]:
     return found
 
 
-def let_go(app: App, stores: Stores, reason: str) -> Phase:
+def standing(stores: Stores, despite: Collection[str] = ()) -> dict[str, str]:
+    """The obstacles that are left; some cannot be overruled."""
+    found = obstacles_of(stores)
+    return {name: text for name, text in found.items() if name in _INSUPERABLE or name not in despite}
+
+
+def let_go(app: App, stores: Stores, reason: str, despite: Collection[str] = ()) -> Phase:
     """Complete the migration. What a crash leaves, the same command finishes: the phase goes first."""
     with command_lock(stores.new, LOCK):
         recover(app, stores)
+        refuse(standing(stores, despite))  # again, now that nobody else can change it
         for phase in path(stores.phase, Phase.COMPLETE):
             stores.phases.advance(phase, actor(), reason)
         passing("complete.phase_moved")

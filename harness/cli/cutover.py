@@ -7,9 +7,10 @@ from dataclasses import replace
 import click
 
 from adapters.postgres.ledger.quarantine import accept_by_name
-from adapters.prompts.migration import Stores, opened
+from adapters.prompts.migration import opened
 from harness.cli.app import App, command, confirmed, reason_option
 from harness.cli.authority import act_on, despite_option, dry_run_option
+from harness.errors import CrossfadeError
 from harness.moving import Stand
 from harness.phases import Phase
 
@@ -31,14 +32,13 @@ def cutover(app: App, accept: tuple[str, ...], yes: bool, despite: tuple[str, ..
         if not dry_run:
             confirmed(app, "Move all authority to new?", yes=yes)
             accept_by_name(stores.new, accept, reason)
-        act_on(app, stores, "cutover", to_new, reason=reason, dry_run=dry_run, gated=True, despite=despite)
+        try:
+            act_on(app, stores, "cutover", to_new, reason=reason, dry_run=dry_run, gated=True, despite=despite)
+        except CrossfadeError:
+            accept_by_name(stores.new, () if dry_run else accept, None)  # accepted for this act alone
+            raise
 
 
 def to_new(now: Stand) -> Stand:
     """All of it: pins, too."""
     return replace(now, reads_percent=100.0, writes_percent=100.0, pins={}, automatic=frozenset(), phase=Phase.CUT_OVER)
-
-
-def cut_over(app: App, stores: Stores, reason: str, despite: tuple[str, ...] = ()) -> None:
-    """Cut over as the command does, without asking."""
-    act_on(app, stores, "cutover", to_new, reason=reason, dry_run=False, gated=True, despite=despite)

@@ -81,6 +81,8 @@ def _settle_authority(stores: Stores, parts: Sequence[Part], reason: str) -> lis
     """
     settings = stores.settings
     with command_lock(stores.new, "authority"):
+        if (act := JournalBook(stores.new).pending()) is not None:
+            raise Refused(f"{act.command} is not finished; run crossfade resume first, then prepare again")
         for store, engine in ((Store.NEW, stores.new), (Store.LEGACY, stores.legacy)):
             with speaking_for(store), engine.begin() as connection:
                 create_functions(connection)
@@ -92,8 +94,6 @@ def _settle_authority(stores: Stores, parts: Sequence[Part], reason: str) -> lis
         with speaking_for(Store.LEGACY):
             late = [part.name for part in parts if not was_attached(stores.legacy, part)]
         if late:
-            if (act := JournalBook(stores.new).pending()) is not None:
-                raise Refused(f"{act.command} is not finished; run crossfade resume first, then prepare again")
             keep_with_legacy(stores.legacy, stores.new, late, actor=actor(), reason=reason)
         return late
 

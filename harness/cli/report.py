@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.postgres.ledger.audit import AuditBook
+from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.evidence import EvidenceBook
-from adapters.postgres.ledger.quarantine import count, held
+from adapters.postgres.ledger.quarantine import held
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.postgres.pool import check_server
 from adapters.prompts.contract import PromptRepository
@@ -65,6 +66,8 @@ def gather(stores: Stores) -> Evidence:
     since = max((entry.at for entry in audit if _renews(entry)), default=None)
     by_minute = statistics.by_minute(since)
     verifications = evidence.verifications(20)
+    quarantined = sorted(held(stores.new), key=lambda row: row.accepted is not None)  # what is to be decided first
+    debts, act = owed(stores.new), stores.journal.pending()
     return Evidence(
         generated_at=datetime.now(UTC),
         phase=phase,
@@ -81,14 +84,19 @@ def gather(stores: Stores) -> Evidence:
         verification=next((each for each in verifications[:1] if since is None or each.at >= since), None),
         earlier=tuple(verifications[1:]),
         backlog=stores.backlogs(),
-        quarantined=tuple(held(stores.new)[:_SHOWN]),
-        quarantined_total=count(stores.new),
+        quarantined=tuple(quarantined[:_SHOWN]),
+        quarantined_total=len(quarantined),
+        quarantined_accepted=sum(row.accepted is not None for row in quarantined),
         mismatches=tuple(each for each in evidence.mismatches(_SHOWN) if since is None or each.at >= since),
         rejections=tuple(evidence.rejections(_SHOWN)),
-        uncaptured=tuple(stores.uncaptured_tenants()),
+        uncaptured=tuple(dict.fromkeys([*stores.uncaptured_tenants(), *stores.uncopied_tenants()])),
         audit=tuple(audit[:_SHOWN]),
         runs=tuple(evidence.runs(20)),
         new_only=stores.queue.new_only(),
+        rogue_writes=stores.rogue_writes(),
+        debts=tuple(debts[:_SHOWN]),
+        debts_total=len(debts),
+        unfinished="" if act is None else f"{act.command} of {act.actor}",
     )
 
 

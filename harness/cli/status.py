@@ -15,7 +15,7 @@ from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command, facts
 from harness.cli.authority import stand_as_json
-from harness.phases import NEXT_STEP, Phase
+from harness.phases import NEXT_STEP, Phase, at_least
 from harness.statistics import Result
 
 
@@ -51,6 +51,8 @@ def status_of(stores: Stores) -> dict[str, Any]:
         "mismatches_confirmed": StatisticsBook(stores.new).total(None).results()[Result.MISMATCHED],
         "rejected": [{"scope": each.scope, "error": each.error} for each in evidence.rejections()],
         "uncaptured_tenants": stores.uncaptured_tenants(),
+        "uncopied_tenants": stores.uncopied_tenants(),
+        "long_transactions": stores.long_transactions(),
         "pins": {name: store.value for name, store in route.pins.items()},
         "guard": {store.value: mode for store, mode in stores.guard_modes().items()},
         "rogue_writes": sum(stores.rogue_writes().values()),
@@ -88,6 +90,8 @@ _NOTHING_YET: dict[str, Any] = {
     "mismatches_confirmed": 0,
     "rejected": [],
     "uncaptured_tenants": [],
+    "uncopied_tenants": [],
+    "long_transactions": [],
     "pins": {},
     "guard": {},
     "rogue_writes": 0,
@@ -107,6 +111,8 @@ def next_step(document: dict[str, Any]) -> str:
         return "crossfade resume, then crossfade repair: one store goes by an older route, as after a restored backup"
     if document["uncaptured_tenants"]:
         return "crossfade prepare, then crossfade backfill: tenants appeared that nothing carries over"
+    if document["uncopied_tenants"] and at_least(Phase(document["phase"]), Phase.BACKFILLED):
+        return "crossfade backfill, then crossfade verify: tenants appeared that are not copied"
     if document["rejected"]:
         return "mend what is refused (see rejected), then crossfade catchup"
     if document["rogue_writes"]:
@@ -132,6 +138,8 @@ def show(out: Console, document: dict[str, Any]) -> None:
         rows["rejected scopes"] = len(document["rejected"])
     if document["uncaptured_tenants"]:
         rows["tenants without capture"] = ", ".join(document["uncaptured_tenants"])
+    if document["long_transactions"]:
+        rows["a fence would wait for"] = ", ".join(document["long_transactions"])
     for name in ("new_only", "rollback_debt", "rogue_writes"):
         if document[name]:
             rows[name] = document[name]

@@ -15,7 +15,7 @@ from adapters.postgres.removal import remove_triggers
 from adapters.prompts.dispatch import sidecar
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
-from harness.cli.authority import LOCK, dry_run_option
+from harness.cli.authority import LOCK, dry_run_option, recover
 from harness.errors import Refused
 from harness.failpoints import passing
 from harness.phases import Phase, path
@@ -37,13 +37,16 @@ def uninstall(app: App, yes: bool, accept_loss: bool, dry_run: bool, reason: str
         losses = losses_of(stores)
         document: dict[str, Any] = {"command": "uninstall", "losses": losses, "changed": False}
         if not dry_run:
-            if losses and not accept_loss:
-                told = "; ".join(losses)
-                raise Refused(f"this would be lost: {told}. Give --accept-loss to remove it all the same")
+            refuse_losses(losses, accept_loss=accept_loss)
             confirmed(app, "Remove Crossfade from legacy?", yes=yes)
-            remove(stores, reason)
+            remove(app, stores, reason, accept_loss=accept_loss)
             document |= {"changed": True, "phase": stores.phase.value}
     app.result(document, lambda out: out.print(facts(document)))
+
+
+def refuse_losses(losses: list[str], *, accept_loss: bool) -> None:
+    if losses and not accept_loss:
+        raise Refused(f"this would be lost: {'; '.join(losses)}. Give --accept-loss to remove it all the same")
 
 
 def losses_of(stores: Stores) -> list[str]:
@@ -71,12 +74,14 @@ def losses_of(stores: Stores) -> list[str]:
     return losses
 
 
-def remove(stores: Stores, reason: str) -> None:
+def remove(app: App, stores: Stores, reason: str, *, accept_loss: bool) -> None:
     """Take everything of ours out of legacy. What a crash leaves, the same command finishes."""
     with command_lock(stores.new, LOCK):
+        recover(app, stores)
+        refuse_losses(losses_of(stores), accept_loss=accept_loss)  # again, now that nobody else can change it
         if stores.phase is not Phase.COMPLETE:
-            remove_triggers(stores.new, Store.NEW)
-            # Before legacy forgets what changed: whoever begins again must copy again.
+            # First: it judges the phase. And before legacy forgets: whoever begins again must copy again.
             close_ledger(stores.new, actor=actor(), reason=reason)
+            remove_triggers(stores.new, Store.NEW)
         passing("uninstall.ledger_closed")
         downgrade(stores.legacy, "legacy")

@@ -15,6 +15,7 @@ from fix_stores import Migration
 from sqlalchemy import text
 
 from adapters.postgres.ledger.locks import command_lock
+from adapters.postgres.ledger.quarantine import accept_by_name, held
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptType
 from harness.cli.authority import LOCK, act_on, begin, plan
 from harness.cli.complete import let_go, obstacles_of
@@ -167,6 +168,25 @@ def test_scopes_in_quarantine_stay_with_legacy(verified: Migration) -> None:
     ramp(verified, 99.0)
     ramp(verified, 100.0)
     assert stores.routes.view().route.sole_authority is Store.NEW
+
+
+def test_a_row_in_quarantine_can_be_left_behind_by_name(verified: Migration) -> None:
+    """Accepted, it no longer stands in the way of a cutover; its scope is new's afterwards, and read from there."""
+    stores = verified.stores
+    verified.sql(f"UPDATE {TABLE} SET genai_prompt = repeat('x', 10001) WHERE project_id = 4")
+    settled(verified)
+    ramp(verified, 100.0)
+    with pytest.raises(Refused, match="quarantine"):
+        cut_over(verified)
+    (row,) = held(stores.new)
+    accept_by_name(stores.new, [row.key], "an essay, not a prompt")
+    cut_over(verified)
+    assert stores.routes.view().route.sole_authority is Store.NEW
+    with stores.router() as router:
+        saved = router.repository.save(prompt(4))
+        assert router.repository.find_by_id(saved.id) == saved
+        assert router.repository.find_enabled_by_project(SCOPE.format(4)) == saved
+    assert obstacles_of(stores).keys() <= {"on_the_way", "verified"}
 
 
 def test_a_project_deleted_in_dispatch_is_gone_in_new(verified: Migration) -> None:
@@ -371,6 +391,19 @@ def test_complete_lets_go_of_legacy(verified: Migration) -> None:
     assert verified.sql("SELECT to_regnamespace('crossfade') IS NULL")[0][0]
     assert verified.sql("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'crossfade%'")[0][0] == 0
     verified.prompt(project=3, enabled=False)  # Dispatch is as it was before
+
+
+def test_complete_waits_for_pins_to_legacy(verified: Migration) -> None:
+    """What legacy would still accept after a cutover nobody would carry over any more; no --despite passes over it."""
+    ramp(verified, 100.0)
+    settled(verified)
+    cut_over(verified)
+    settings = verified.app.settings
+    assert crossfade(settings, "ramp", "--pin", "acme=legacy").returncode == 0
+    assert "authority" in obstacles_of(verified.stores)
+    done = crossfade(settings, "complete", "--yes", "--despite", "authority")
+    assert (done.returncode, "--unpin" in done.stderr) == (4, True), done.stderr
+    assert verified.stores.phase is Phase.CUT_OVER
 
 
 def test_uninstall_refuses_while_something_would_be_lost(verified: Migration) -> None:

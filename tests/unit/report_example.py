@@ -12,6 +12,7 @@ from harness.phases import Phase
 from harness.records import (
     AuditEntry,
     Backlog,
+    Debt,
     FieldDifference,
     Kind,
     MismatchSample,
@@ -114,7 +115,12 @@ def bad() -> Evidence:
         earlier=(verification(), *fine.earlier),
         backlog={Store.LEGACY: Backlog(1204, 42.5), Store.NEW: Backlog()},
         quarantined=tuple(_held()),
-        quarantined_total=14,
+        quarantined_total=16,
+        quarantined_accepted=2,
+        rogue_writes={Store.LEGACY: 3, Store.NEW: 0},
+        debts=(Debt(ID, "acme/project-9/incident-summary", "second_disabled", NOW - timedelta(hours=3)),),
+        debts_total=4,
+        unfinished="ramp of ada",
         mismatches=_samples(),
         rejections=(
             Rejection(
@@ -187,8 +193,9 @@ def _held() -> list[Quarantined]:
             None if reason == "no_project" else f"acme/project-{n}/incident-summary",
             reason,
             NOW - timedelta(hours=30),
+            "an essay, not a prompt" if n >= 13 else None,
         )
-        for n, reason in enumerate(reasons)
+        for n, reason in enumerate([*reasons, "content_too_long", "content_too_long"])
     ]
 
 

@@ -40,6 +40,7 @@ def everything() -> CollectorRegistry:
     counted.drops.update(Drop)
     counted.fallbacks.update(["find_all"])
     counted.unrecorded.update(["find_all"])
+    counted.rerouted.update(["save"])
     counted.failures.update(Failure)
     publisher.counts(counted)
     for store in Store:
@@ -48,6 +49,7 @@ def everything() -> CollectorRegistry:
             for failed in (False, True):
                 publisher.calls("find_all", store, role, [0.001, 0.2], failed)
     publisher.route(RouteBook.of(reads=25).view())
+    publisher.authority(1, dict.fromkeys(Store, 2), unfinished=True)
     publisher.quarantined(4)
     publisher.carried(Carried(notes=9, upserted=5, deleted=3, quarantined=1))
     publisher.copied(Copied(copied=7, already_there=2, quarantined=1, deferred=1))

@@ -466,3 +466,14 @@ def test_rerouted_writes_are_told() -> None:
     assert "6 writes met a move of authority" in report(bad()).to_markdown()
     assert "6 writes met a move of authority" in report(bad()).to_html()
     assert "met a move of authority" not in report(good()).to_html()
+
+
+def test_what_stands_in_the_way_of_authority_is_told() -> None:
+    """A half-done act, rogue writes, rollback debt and rows left behind: all renderings say them if there are any."""
+    told = ("ramp of ada", "acme/project-9/incident-summary", "second_disabled", "ccepted")
+    for name, text in renderings(report(bad())).items():
+        for word in told:
+            assert word in text, f"{word} is not in {name}"
+    assert "without authority" in report(bad()).to_markdown()
+    assert "without authority" in report(bad()).to_html()
+    assert "without authority" not in report(good()).to_html()

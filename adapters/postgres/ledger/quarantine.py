@@ -47,8 +47,11 @@ def settle(connection: Connection, keys: Collection[str], unfit: Sequence[Mappin
     hold(connection, unfit)
 
 
-def accept_by_name(engine: Engine, keys: Collection[str], reason: str) -> None:
-    """Accept that these rows are left behind. Raises Refused for one that is not in quarantine, accepting none."""
+def accept_by_name(engine: Engine, keys: Collection[str], reason: str | None) -> None:
+    """Accept that these rows are left behind; None for a reason takes that back.
+
+    Raises Refused for one that is not in quarantine, accepting none.
+    """
     if not keys:
         return
     listed = cast(sorted(keys), ARRAY(Text))
@@ -56,7 +59,7 @@ def accept_by_name(engine: Engine, keys: Collection[str], reason: str) -> None:
         accepted = update(quarantine).where(quarantine.c.key == func.any(listed)).values(accepted=reason)
         found = set(connection.execute(accepted.returning(quarantine.c.key)).scalars())
         if unknown := sorted(set(keys) - found):
-            raise Refused(f"not in quarantine: {', '.join(unknown)}; crossfade status lists what is")
+            raise Refused(f"not in quarantine: {', '.join(unknown)}; crossfade report lists what is, by key")
 
 
 def count(engine: Engine) -> int:

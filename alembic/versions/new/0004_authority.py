@@ -40,6 +40,13 @@ TABLES = {
         """,
         "Every act that moves authority, from its intention on",
     ),
+    "cascade": (
+        """
+        seq bigint PRIMARY KEY,
+        at timestamptz NOT NULL DEFAULT now()
+        """,
+        "Notes of cascades in legacy that are carried over, by number",
+    ),
     "debt": (
         """
         key text PRIMARY KEY,

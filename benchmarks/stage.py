@@ -1,0 +1,111 @@
+"""A migration to measure: all databases on one embedded server, prepared, backfilled and verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from random import Random
+from threading import Event
+
+from rich.console import Console
+from sqlalchemy import insert, select
+
+from adapters.postgres.embedded import EmbeddedServer
+from adapters.postgres.migrations import upgrade
+from adapters.prompts import invented
+from adapters.prompts.canonical import COLUMNS, LEGACY_TYPES
+from adapters.prompts.migration import Stores, opened
+from adapters.prompts.prompt_manager import prompts
+from harness.catchup import drain
+from harness.cli.app import App
+from harness.cli.backfill import backfill_stores
+from harness.cli.prepare import prepare_stores
+from harness.cli.ramp import ramp_shares
+from harness.cli.verify import verify_stores
+from harness.config import LegacySettings, MoveSettings, NewSettings, Settings
+from harness.ports import Clock
+from harness.records import Verdict
+
+ORGANIZATIONS = 2
+PROJECTS = 50  # of each organization; with five types to a project, 500 scopes
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """``bare`` is a third database: both stores' tables with the same rows, without guard and capture."""
+
+    settings: Settings
+    bare: str
+    scopes: tuple[str, ...]
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Databases by the names that ``writer.Round`` has for them."""
+        legacy, new = self.settings.legacy.url, self.settings.new.url
+        return {"legacy": legacy, "new": new, "bare legacy": self.bare, "bare new": self.bare}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"CROSSFADE_LEGACY_URL": self.settings.legacy.url, "CROSSFADE_NEW_URL": self.settings.new.url}
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[App, Stores, StringIO]]:
+        """The stores as one command opens them, and what it says."""
+        said = StringIO()
+        app = App(self.settings, True, Console(file=StringIO()), Console(file=said, width=500))
+        with opened(self.settings, bulk=True, application="crossfade-benchmark") as stores:
+            yield app, stores, said
+
+    def ramp(self, writes: float) -> str:
+        """Move authority as ``crossfade ramp --writes`` does, with connections of its own; what it said.
+
+        Raises Refused, with nothing changed.
+        """
+        with self.opened() as (app, stores, said):
+            ramp_shares(app, stores, None, writes, "a benchmark")
+            return said.getvalue()
+
+    def settle(self, clock: Clock) -> None:
+        """Carry over what is noted, and fail unless every row of both stores is equal then."""
+        with self.opened() as (app, stores, _):
+            drain(stores.new_carrier(), stop=Event(), clock=clock, timeout=60, pause=0.01)
+            found = verify_stores(app, stores, patience=10)
+            assert found.verdict is Verdict.PASS, found
+
+
+@contextmanager
+def staged(clock: Clock, move: MoveSettings | None = None) -> Iterator[Stage]:
+    with EmbeddedServer() as server:
+        legacy, new, bare = (server.create_database(name) for name in ("dispatch", "prompt_manager", "bare"))
+        settings = Settings(legacy=LegacySettings(url=legacy), new=NewSettings(url=new), move=move or MoveSettings())
+        stage = Stage(settings, bare, _scopes())
+        with stage.opened() as (app, stores, _):
+            invented.create(stores.legacy, SEED, organizations=ORGANIZATIONS, projects=PROJECTS, odd=False)
+            prepare_stores(app, stores, id_index=True, reason="a benchmark")
+            backfill_stores(app, stores)
+            _furnish(bare, stores)
+        stage.settle(clock)
+        yield stage
+
+
+def _furnish(bare: str, stores: Stores) -> None:
+    """The same tables and rows as in both stores, as they are without us."""
+    settings = Settings(legacy=LegacySettings(url=bare), new=NewSettings(url=bare))
+    with opened(settings, bulk=True, application="crossfade-benchmark") as beside:
+        invented.create(beside.legacy, SEED, organizations=ORGANIZATIONS, projects=PROJECTS, odd=False)
+        upgrade(beside.new, "new")
+        columns = [prompts.c[name] for name in COLUMNS]
+        with stores.new.connect() as full, beside.new.begin() as empty:
+            empty.execute(insert(prompts), [dict(row._mapping) for row in full.execute(select(*columns))])
+
+
+def _scopes() -> tuple[str, ...]:
+    """All scopes, in an order without a pattern."""
+    slugs = invented.ORGANIZATIONS[:ORGANIZATIONS]
+    projects = range(1, PROJECTS + 1)
+    scopes = [f"{slug}/project-{n}/{known.slug}" for slug in slugs for n in projects for known in LEGACY_TYPES]
+    Random(SEED).shuffle(scopes)
+    return tuple(scopes)
