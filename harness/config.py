@@ -95,7 +95,7 @@ class MoveSettings:
         default=5.0, gt=0, description="A writing transaction open for longer than this stands in the way of a move."
     )
     settled_notes: int = Field(
-        default=50, ge=0, description="Notes that may be left when the fence goes up; they are carried inside."
+        default=200, ge=0, description="Notes that may be left when the fence goes up; they are carried inside."
     )
 
 

@@ -87,7 +87,7 @@ def sort_out(taking: Connection, notes: Sequence[Note], taker: Taker, present: P
         authority |= _lock(taking, touched - authority.keys(), taker)
         if touched <= authority.keys():
             continue  # read again: only what is read under the lock may be written
-        mine = _without(mine, rows, there, authority)
+        mine = _without(mine, rows, there, authority, present)
     return Batch()
 
 
@@ -108,6 +108,7 @@ def _without(
     rows: Sequence[Row[Any]],
     there: Mapping[str, str | None],
     locked: Collection[str | None],
+    present: PresentRows,
 ) -> list[Note]:
     """Someone else has a scope that a record moved to or from: leave what touches it for a later round."""
     out = {str(row.key_) for row in rows if row.scope_ not in locked}
@@ -119,7 +120,7 @@ def _without(
         for note in notes
         if note.key not in out
         and (note.part, note.local) not in local
-        and (note.key is not None or note.scope not in scopes)
+        and not (present.widens(note) and note.scope in scopes)
     ]
 
 

@@ -26,7 +26,6 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    union,
 )
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateIndex, Index
@@ -173,13 +172,7 @@ def _noted(part: Part, rows: Subquery, *, gone: bool = False) -> Any:
     noted = part.noted(rows).add_columns(cascaded.label("cascade")).subquery("noted")
     scope, key, local, cascade = noted.c.scope, noted.c.key, noted.c.local, noted.c.cascade
     named = literal(part.name, Text).label("part")
-    if not part.whole_scopes:
-        return select(named, scope, key, local, cascade)
-    # Each row under its key, so that one that goes is known to have gone, and each scope once as a whole.
-    scopes = select(
-        named, scope, cast(null(), Text).label("key"), cast(null(), Text).label("local"), false().label("cascade")
-    )
-    return union(select(named, scope, key, local, cascade), scopes.where(scope.isnot(None)))
+    return select(named, scope, key, local, cascade)
 
 
 def _insert(rows: Any) -> Insert:

@@ -47,6 +47,7 @@ from harness.routing import Store
 
 _WHOLE_SCOPE = 50_000  # notes of one scope that are tried together, at most
 _PAUSE = 0.005
+_STRIDES = 4  # batches among which workers that meet at one look for another
 
 _Unfit = list[dict[str, str | None]]
 
@@ -67,6 +68,7 @@ class StateCarrier:
         self._notes = Notes(giver.store, giver.engine)
         self._pause = Event()  # never set; a pause that a signal can interrupt
         self._gone: set[str] = set()  # parts that notes name and the giver no longer has
+        self._skipped = 0  # notes that other workers seem to be at
         self._left_alone: dict[str, float] = {}  # rejected scopes, the empty text for none, and until when
 
     def _meet(self) -> None:
@@ -81,8 +83,12 @@ class StateCarrier:
         """Carry over one batch of notes; scopes that were rejected lately are left alone for a while."""
         now = self._clock()
         self._left_alone = {scope: until for scope, until in self._left_alone.items() if until > now}
-        notes = self._notes.oldest(self._settings.batch_notes, alone=self._left_alone, gone=self._gone)
-        return self._carry_notes(notes) if notes else Carried()
+        most, skipped = self._settings.batch_notes, self._skipped
+        notes = self._notes.oldest(most, skipped, alone=self._left_alone, gone=self._gone)
+        done = self._carry_notes(notes) if notes else Carried()
+        # Another worker has these in hand: begin further on next time, and at the front again once there is no more.
+        self._skipped = (self._skipped + most) % (_STRIDES * most) if done.busy > done.notes else 0
+        return done if notes or not skipped else Carried(busy=1)  # there may be some at the front
 
     def notes_left(self) -> int:
         return self._notes.left()
@@ -90,6 +96,10 @@ class StateCarrier:
     def noted(self, choice: Choice) -> int:
         """How many notes there are of a choice."""
         return len(self._notes.chosen(choice))
+
+    def carry_chosen(self, choice: Choice) -> Carried:
+        """Carry over one batch of a choice."""
+        return self._carry_notes(self._notes.chosen(choice))
 
     def drain_chosen(self, choice: Choice, until: float) -> frozenset[str]:
         """Carry over every note of a choice; the keys that were carried.

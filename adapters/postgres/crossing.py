@@ -67,7 +67,7 @@ class Crossing:
                     f"{self.settings.drain_seconds:g} s; nothing has changed. Run more catch-up workers (crossfade "
                     "catchup --follow --workers 4), see crossfade status for rejected scopes, and try again"
                 )
-            if not self.carrier.carry_batch().notes:
+            if not self.carrier.carry_chosen(noted).notes:
                 self.stop.wait(_PAUSE)
 
     def _turn_around(self, act: Act) -> None:

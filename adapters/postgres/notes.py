@@ -68,12 +68,16 @@ class Notes:
         self._store, self._engine = store, engine
         self._prepared = PreparedByShape()
 
-    def oldest(self, most: int, *, alone: Collection[str], gone: Collection[str]) -> list[Note]:
-        """The oldest notes, without those of scopes left ``alone`` (the empty text: of none) and of ``gone`` parts."""
+    def oldest(self, most: int, skipped: int = 0, *, alone: Collection[str], gone: Collection[str]) -> list[Note]:
+        """The oldest notes after so many skipped ones.
+
+        Without those of scopes left ``alone`` (the empty text: of no scope) and of parts that are ``gone``.
+        """
         kept = and_(
             func.coalesce(dirty.c.scope, "") != func.all(texts("alone")), dirty.c.part != func.all(texts("gone"))
         )
-        return self._read("oldest", lambda: _notes(kept), most=most, alone=sorted(alone), gone=sorted(gone))
+        values = {"skipped": skipped, "alone": sorted(alone), "gone": sorted(gone)}
+        return self._read("oldest", lambda: _notes(kept).offset(parameter("skipped", BigInteger)), most=most, **values)
 
     def named(
         self, scopes: Collection[str], keys: Collection[Hashable], upto: int, most: int, *, alone: Collection[str]

@@ -66,7 +66,7 @@ class Part:
     ``cascaded``: for a row that is being deleted, whether its owner is gone and took it along, if rows have owners.
     ``unholdable``: for rows of the table's shape, the name of why the other store cannot hold them, or NULL; None
     where ``canonical`` says all there is to say.
-    ``whole_scopes``: one row's change may change what is carried of its siblings, so scopes are noted as a whole.
+    ``whole_scopes``: one row's change may change what is carried of its siblings, so whole scopes are carried.
     """
 
     name: str

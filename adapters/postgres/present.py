@@ -33,7 +33,7 @@ class PresentRows:
             for name in {note.part for note in notes}:
                 of_part = [note for note in notes if note.part == name]
                 part = self._parts[name]
-                wholes = sorted({note.scope for note in of_part if note.key is None and note.scope is not None})
+                wholes = sorted({note.scope for note in of_part if note.scope is not None and self.widens(note)})
                 if wholes and part.where_scopes is not None:
                     rows.extend(self._by_scopes(part).execute(connection, scopes=wholes))
                 elif wholes:
@@ -49,6 +49,10 @@ class PresentRows:
                 for part in self._parts.values():
                     rows.extend(self._by_key(part).execute(connection, keys=gone))
         return list({(row.part_, row.local): row for row in rows}.values())
+
+    def widens(self, note: Note) -> bool:
+        """Whether the note stands for its whole scope."""
+        return note.key is None or self._parts[note.part].whole_scopes
 
     def samples(self, among: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> list[Note]:
         """A note of some record of each part in one of the scopes ``among`` chooses, if there is one.

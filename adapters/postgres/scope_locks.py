@@ -21,7 +21,7 @@ _LOCK_BUCKETS = 1024  # a power of two; a server's lock table has room for some 
 # One trip to the server. The table first: where a chunk is being copied, nothing else is waited for.
 _BEGIN = (
     "LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT;"
-    " SELECT set_config('crossfade.applying', 'on', true),"
+    " SELECT set_config('crossfade.applying', 'on', true), set_config('plan_cache_mode', 'force_custom_plan', true),"
     f" pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]})"
 )
 

@@ -62,7 +62,7 @@ def test_only_the_owners_going_is_a_cascade(prepared_migration: Migration) -> No
 
 
 def test_new_is_captured_too(prepared_migration: Migration) -> None:
-    """Writes to prompts are noted in new, each record under its key and its scope as a whole; carried ones are not."""
+    """Writes to prompts are noted in new, each record under its key; carried ones are not."""
     insert = (
         "INSERT INTO prompts (name, content, type, project_id, organization_id, enabled)"
         " VALUES ('own', 'x', 'custom', :scope, 'acme', :enabled)"
@@ -73,8 +73,7 @@ def test_new_is_captured_too(prepared_migration: Migration) -> None:
     prepared_migration.route(100)
     [made] = prepared_migration.new_sql(insert + " RETURNING id::text", scope=scope, enabled=True)
     noted = "SELECT part, scope, key, local, cascade FROM crossfade.dirty ORDER BY key"
-    whole = ("", scope, None, None, False)
-    assert [tuple(row) for row in prepared_migration.new_sql(noted)] == [("", scope, made[0], made[0], False), whole]
+    assert [tuple(row) for row in prepared_migration.new_sql(noted)] == [("", scope, made[0], made[0], False)]
     prepared_migration.new_sql("DELETE FROM crossfade.dirty")
     prepared_migration.new_sql(
         "UPDATE prompts SET project_id = 'acme/project-3/type-99' WHERE project_id = :s", s=scope
@@ -152,7 +151,7 @@ def test_attaching_again_changes_nothing(prepared_migration: Migration) -> None:
 
 
 def test_policy_project_notes_whole_scopes(databases: Databases) -> None:
-    """Where one row decides over its siblings' fate, the scope is noted as a whole beside each row's own key."""
+    """Where one row decides over its siblings' fate, a row's note stands for its scope: no second note is written."""
     with migration_between(databases, migration=MigrationSettings(scope_policy="project")) as migration:
         with migration.stores.legacy.begin() as connection:
             create_tenants(connection)
@@ -164,7 +163,6 @@ def test_policy_project_notes_whole_scopes(databases: Databases) -> None:
         migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'all at once'")
         notes = migration.notes()
     assert set(notes) == {
-        ("acme", "acme/project-2", None),
         ("acme", "acme/project-2", str(legacy_id("acme", 1))),
         ("acme", "acme/project-2", str(legacy_id("acme", 2))),
         ("acme", None, str(legacy_id("acme", lonely))),
