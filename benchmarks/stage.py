@@ -9,6 +9,8 @@ from io import StringIO
 from random import Random
 from threading import Event
 
+import psycopg
+from psycopg import sql
 from rich.console import Console
 from sqlalchemy import insert, select
 
@@ -80,6 +82,7 @@ class Stage:
 def staged(clock: Clock, move: MoveSettings | None = None) -> Iterator[Stage]:
     with EmbeddedServer() as server:
         legacy, new, bare = (server.create_database(name) for name in ("dispatch", "prompt_manager", "bare"))
+        _make_durable(bare)
         settings = Settings(legacy=LegacySettings(url=legacy), new=NewSettings(url=new), move=move or MoveSettings())
         stage = Stage(settings, bare, _scopes())
         with stage.opened() as (app, stores, _):
@@ -89,6 +92,14 @@ def staged(clock: Clock, move: MoveSettings | None = None) -> Iterator[Stage]:
             _furnish(bare, stores)
         stage.settle(clock)
         yield stage
+
+
+def _make_durable(database: str) -> None:
+    """The embedded server does without fsync; a server in production does not, and neither do its writers."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes"):
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = on").format(sql.Identifier(setting)))
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def _furnish(bare: str, stores: Stores) -> None:
