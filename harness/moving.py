@@ -61,7 +61,12 @@ class Act:
 
 
 class Fence(Protocol):
-    """Both stores, the loser's writers held back. Left without ``lose``, nothing has changed."""
+    """Both stores, the loser's writers held back. Left without ``lose``, nothing has changed.
+
+    ``since``: when they began to be, by the clock of monotonic seconds.
+    """
+
+    since: float
 
     def hold_gainer(self) -> None:
         """Hold back the gainer's writers and the workers that carry state there, too."""
@@ -175,10 +180,11 @@ class Mover:
     def _attempt(self, act: Act) -> float:
         """One attempt; how long writers were held back, in seconds."""
         losing = False
-        began = self.clock()
+        began = ended = self.clock()
         try:
             with self.fences.raised(act, self.settings.fence_seconds) as fence:
                 passing("move.fenced")
+                began = fence.since
                 after = self.drain(act, began + self.settings.fence_seconds)
                 passing("move.drained")
                 fence.hold_gainer()
@@ -189,13 +195,14 @@ class Mover:
                 passing("move.lost")
                 fence.gain()
                 passing("move.gained")
+                ended = self.clock()
         except CrossfadeError:
             if not losing:
                 raise
             # The answer to a commit may be lost: only the stores can tell whether it was made.
             if not self._recovered(act):
                 raise
-        return self.clock() - began
+        return max(0.0, ended - began)
 
     def _recovered(self, act: Act) -> bool:
         try:

@@ -93,6 +93,10 @@ class StateCarrier:
     def notes_left(self) -> int:
         return self._notes.left()
 
+    def tidy(self) -> None:
+        """Clear away what settled notes left behind in the queue."""
+        self._notes.tidy()
+
     def noted(self, choice: Choice) -> int:
         """How many notes there are of a choice."""
         return len(self._notes.chosen(choice))
@@ -318,6 +322,10 @@ class BothWays:
     def carry_batch(self) -> Carried:
         """One batch in each direction."""
         return sum((carrier.carry_batch() for carrier in self._carriers), Carried())
+
+    def tidy(self) -> None:
+        for carrier in self._carriers:
+            carrier.tidy()
 
     def notes_left(self) -> int:
         return sum(carrier.notes_left() for carrier in self._carriers)

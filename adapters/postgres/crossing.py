@@ -60,6 +60,8 @@ class Crossing:
         self.loser.records(sample)
         self.gainer.records(sample)
         until, noted = self.clock() + self.settings.drain_seconds, self._noted(act)
+        self.carrier.tidy()
+        self.reverse.tidy()
         while (left := self.carrier.noted(noted)) > self.settings.settled_notes:
             if self.stop.is_set() or self.clock() > until:
                 raise Refused(

@@ -6,6 +6,7 @@ transaction whose operator has frozen (idle_in_transaction_session_timeout), so 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -148,6 +149,7 @@ def differ(routes: Mapping[Store, Mapping[str, Any]]) -> bool:
 class _Fence:
     def __init__(self, act: Act, connections: dict[Store, Connection], table: Table) -> None:
         self._act, self._connections, self._table = act, connections, table
+        self.since = time.monotonic()
 
     def hold(self, store: Store) -> None:
         with speaking_for(store):

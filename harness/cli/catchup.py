@@ -73,7 +73,7 @@ def _work(
         )
         return done
 
-    watching = Beat("resume", lambda: _resume(app, stores), _RESUME_SECONDS, failed=lambda _: None)
+    watching = Beat("resume", lambda: _look_after(app, stores), _RESUME_SECONDS, failed=lambda _: None)
     if following:
         watching.start()
     with ThreadPoolExecutor(workers, "catchup") as pool:
@@ -90,8 +90,9 @@ def _work(
     }
 
 
-def _resume(app: App, stores: Stores) -> None:
+def _look_after(app: App, stores: Stores) -> None:
     """Finish or undo an act that its command left behind; leave alone one that is being carried out."""
+    stores.carrier.tidy()
     if stores.phase is Phase.COMPLETE:
         app.stop.set()
     elif stores.journal.pending() is not None:
