@@ -180,6 +180,12 @@ class Stores:
                 modes[store] = guard_mode(connection)
         return modes
 
+    def is_place(self, name: str) -> bool:
+        """Whether the name is a tenant, or a scope of one."""
+        known = {part.name for part in self.mapping.parts}
+        place = parse_scope(name, with_type=self.reading.by_type)
+        return name in known or (place is not None and place.organization in known)
+
     def uncopied_tenants(self) -> list[str]:
         """Tenants of which a backfill has not finished the copy."""
         return sorted({part.name for part in self.mapping.parts} - finished_parts(self.new).keys())

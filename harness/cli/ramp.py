@@ -9,6 +9,7 @@ import click
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import PERCENT, App, command, reason_option
 from harness.cli.authority import act_on, carry_out, despite_option, dry_run_option, plan
+from harness.errors import ConfigError
 from harness.moving import Stand
 from harness.phases import Phase, at_least
 from harness.routing import Route, Store
@@ -60,6 +61,11 @@ def ramp(
         raise click.UsageError("one move at a time: give --pin, --unpin, or a percent of writes")
     wish = _Wish(*shares, shadow, pin, unpin)
     with opened(app.settings) as stores:
+        if pin is not None and not stores.is_place(pin[0]):
+            raise ConfigError(
+                f"{pin[0]!r} is neither an organization nor a scope that both stores have a place for; "
+                "crossfade assess lists the organizations"
+            )
         act_on(app, stores, "ramp", wish, reason=reason, dry_run=dry_run, despite=despite)
 
 
