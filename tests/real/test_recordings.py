@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import subprocess
 import threading
@@ -15,10 +16,13 @@ from fix_stores import Migration, migration_between
 
 from adapters.prompts.canonical import Reading
 from adapters.prompts.dispatch_rows import scope_name
+from harness.cli.ramp import ramp_shares
 from harness.records import Verdict
+from harness.routing import Store
 
 pytestmark = pytest.mark.real
 
+BY_DESIGN = {"23505", "23503"}  # the recordings hold statements that Dispatch's own rules refuse
 AFTER_TRAFFIC = {
     "default": ("2e6008a1c668c2e49bdc444f082fc24b", 128),
     "acme_security": ("870d57363e4c1e65ba7fa83a8c6357b6", 66),
@@ -124,3 +128,42 @@ def test_hot_read_answers_as_dispatch_does(databases: Databases, recordings: Pat
                     theirs = migration.stores.new_repository.find_enabled_by_project(scope)
                     assert ours == theirs
                     assert (ours.content if ours else None) == enabled.get((project, number))
+
+
+def test_a_ramp_in_the_middle_of_real_traffic(databases: Databases, recordings: Path, psql: str) -> None:
+    """Half of the scopes move while Dispatch writes: they are refused there, all else passes, and verify is clean."""
+    load(psql, databases.legacy_url, recordings / "schema.sql", recordings / "base.sql")
+    traffic = gzip.decompress((recordings / "traffic.sql.gz").read_bytes())
+    with migration_between(databases) as migration:
+        migration.prepare()
+        migration.backfill()
+        assert migration.drain() == 0
+        assert migration.verify().verdict is Verdict.PASS
+        said: list[str] = []
+
+        def dispatch() -> None:
+            told = subprocess.run(
+                [psql, "-qX", "-v", "VERBOSITY=verbose", databases.legacy_url],
+                input=traffic,
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            said.append(told.stderr.decode())
+
+        replaying = threading.Thread(target=dispatch)
+        replaying.start()
+        while not migration.notes():
+            assert replaying.is_alive()
+        ramp_shares(migration.app, migration.stores, None, 50.0, "in the middle of it")
+        at_once = replaying.is_alive()
+        replaying.join()
+        assert at_once, "the traffic had ended before the scopes moved"
+        route = migration.stores.routes.view().route
+        refused = re.findall(r"ERROR:  XF001: legacy does not accept writes to scope (\S+): new has authority", said[0])
+        assert refused
+        assert {route.authority(scope) for scope in refused} == {Store.NEW}
+        # 25P02: what follows a refusal in its transaction; the others fail without us too.
+        assert set(re.findall(r"ERROR:  (\w{5}):", said[0])) <= {"XF001", "25P02", *BY_DESIGN}
+        assert migration.drain() == 0
+        assert migration.verify().verdict is Verdict.PASS
