@@ -14,6 +14,7 @@ from harness.phases import NEXT_STEP, Phase
 KEYS = {
     *("phase", "epoch", "reads_percent", "writes_percent", "dirty", "lag_seconds"),
     *("quarantined", "mismatches_confirmed", "next"),
+    *("rogue_writes", "new_only", "rollback_debt", "unfinished"),
 }
 
 
@@ -23,7 +24,7 @@ def status(migration: Migration) -> dict[str, Any]:
     assert set(found) >= KEYS
     for name in ("dirty", "lag_seconds"):
         assert set(found[name]) == {"legacy", "new"}
-    if not (found["uncaptured_tenants"] or found["rejected"]):
+    if not (found["uncaptured_tenants"] or found["uncopied_tenants"] or found["rejected"]):
         assert found["next"] == NEXT_STEP[Phase(found["phase"])]
     return found
 
