@@ -21,10 +21,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, select
 
 from adapters.postgres import rogue
 from adapters.postgres.apply import Destination
-from adapters.postgres.batch import Giver, StaleParts, Taker
+from adapters.postgres.both_ways import BothWays
 from adapters.postgres.bulk import ChunkCopier
 from adapters.postgres.capture import backlog, is_attached
-from adapters.postgres.carry import BothWays, StateCarrier
+from adapters.postgres.carry import StateCarrier
 from adapters.postgres.crossing import Crossing, fence_holders
 from adapters.postgres.digest import Queues, TableSide
 from adapters.postgres.errors import speaking_for
@@ -42,7 +42,7 @@ from adapters.postgres.pool import check_server, open_engine
 from adapters.prompts.canonical import COLUMNS, Reading, parse_scope
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.discover import require_tenants
-from adapters.prompts.dispatch_taking import DispatchTaking
+from adapters.prompts.ends import Ends
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping, RehearsalMapping
 from adapters.prompts.prompt_manager import giving_part, migrating, prompts, whole_part
 from adapters.prompts.repository import SqlPromptRepository
@@ -54,8 +54,6 @@ from harness.ports import Publisher
 from harness.records import Backlog
 from harness.router import Router
 from harness.routing import Store
-
-_ASKED_AGAIN = 1.0  # seconds until a tenant that is not known is asked for again
 
 
 @dataclass(frozen=True)
@@ -111,33 +109,8 @@ class Stores:
 
     def carrier_from(self, store: Store) -> StateCarrier:
         """A worker of one direction."""
-        return StateCarrier(self._forth if store is Store.LEGACY else self._back, self.settings.catchup)
-
-    def _forth(self) -> tuple[Giver, Taker]:
-        giver = Giver(Store.LEGACY, self.legacy, self._parts_now)
-        return giver, Taker(Store.NEW, self.new, self.destination, lambda _: whole_part().name)
-
-    def _back(self) -> tuple[Giver, Taker]:
-        """With the tenants of now: a worker lives long, and one that did not know a tenant would lose its writes."""
-        parts = self._parts_now()
-        part, taking = giving_part([each.name for each in parts], self.reading), DispatchTaking(parts, self.reading)
-        known, asked = frozenset(each.name for each in parts), dict[str, float]()
-
-        def tenant_of(scope: str) -> str | None:
-            place = parse_scope(scope, with_type=self.reading.by_type)
-            if place is None or place.organization in known:
-                return None if place is None else place.organization
-            now = time.monotonic()
-            if asked.get(place.organization, -_ASKED_AGAIN) + _ASKED_AGAIN <= now:
-                asked[place.organization] = now
-                if place.organization in require_tenants(self.legacy):
-                    raise StaleParts
-            return None
-
-        return Giver(Store.NEW, self.new, lambda: (part,)), Taker(Store.LEGACY, self.legacy, taking, tenant_of)
-
-    def _parts_now(self) -> tuple[Part, ...]:
-        return DispatchMapping(require_tenants(self.legacy), self.reading).parts
+        ends = Ends(self.legacy, self.new, self.reading, self.destination)
+        return StateCarrier(ends.forth if store is Store.LEGACY else ends.back, self.settings.catchup)
 
     # Moving authority
 
