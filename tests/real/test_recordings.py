@@ -6,6 +6,7 @@ import gzip
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -139,31 +140,30 @@ def test_a_ramp_in_the_middle_of_real_traffic(databases: Databases, recordings: 
         migration.backfill()
         assert migration.drain() == 0
         assert migration.verify().verdict is Verdict.PASS
-        said: list[str] = []
-
-        def dispatch() -> None:
-            told = subprocess.run(
-                [psql, "-qX", "-v", "VERBOSITY=verbose", databases.legacy_url],
-                input=traffic,
-                check=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-            said.append(told.stderr.decode())
-
-        replaying = threading.Thread(target=dispatch)
-        replaying.start()
-        while not migration.notes():
-            assert replaying.is_alive()
-        ramp_shares(migration.app, migration.stores, None, 50.0, "in the middle of it")
-        at_once = replaying.is_alive()
-        replaying.join()
-        assert at_once, "the traffic had ended before the scopes moved"
+        # The last third waits until the scopes have moved: the traffic goes on before, during and after it.
+        last = traffic.index(b"COMMIT;\n", 2 * len(traffic) // 3) + len(b"COMMIT;\n")
+        command = [psql, "-qX", "-v", "VERBOSITY=verbose", databases.legacy_url]
+        with (
+            tempfile.TemporaryFile() as told,
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=told) as dispatch,
+        ):
+            assert dispatch.stdin is not None
+            feeding = threading.Thread(target=dispatch.stdin.write, args=(traffic[:last],))
+            feeding.start()
+            while not migration.notes():
+                assert dispatch.poll() is None
+            ramp_shares(migration.app, migration.stores, None, 50.0, "in the middle of it")
+            feeding.join()
+            dispatch.stdin.write(traffic[last:])
+            dispatch.stdin.close()
+            assert dispatch.wait() == 0
+            told.seek(0)
+            said = told.read().decode()
         route = migration.stores.routes.view().route
-        refused = re.findall(r"ERROR:  XF001: legacy does not accept writes to scope (\S+): new has authority", said[0])
+        refused = re.findall(r"ERROR:  XF001: legacy does not accept writes to scope (\S+): new has authority", said)
         assert refused
         assert {route.authority(scope) for scope in refused} == {Store.NEW}
         # 25P02: what follows a refusal in its transaction; the others fail without us too.
-        assert set(re.findall(r"ERROR:  (\w{5}):", said[0])) <= {"XF001", "25P02", *BY_DESIGN}
+        assert set(re.findall(r"ERROR:  (\w{5}):", said)) <= {"XF001", "25P02", *BY_DESIGN}
         assert migration.drain() == 0
         assert migration.verify().verdict is Verdict.PASS
