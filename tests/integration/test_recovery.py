@@ -132,3 +132,31 @@ def test_a_restored_store_follows_the_newer_route(moving: Migration, restored: S
     recover(moving.app, moving.stores)
     assert not moving.stores.routes_differ()
     assert moving.stores.stand().writes_percent == newer
+
+
+@pytest.mark.parametrize("point", ["complete.phase_moved", "complete.new_free"])
+def test_complete_is_finished_by_running_it_again(carried_migration: Migration, point: str) -> None:
+    """kill -9 past the point of no return: the same command removes what is left of us in new."""
+    migration, settings = carried_migration, carried_migration.app.settings
+    migration.prompt(project=1, enabled=True)
+    assert migration.drain() == 0
+    assert migration.verify().verdict is Verdict.PASS
+    ramp_shares(migration.app, migration.stores, None, 100.0, "a test")
+    migration.stores.phases.advance(Phase.CUT_OVER, "a test", "")
+    killed = crossfade(settings, "complete", "--yes", CROSSFADE_FAILPOINTS=f"{point}=kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert migration.stores.phase is Phase.COMPLETE
+    done = crossfade(settings, "complete", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert migration.new_sql("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'crossfade%'")[0][0] == 0
+
+
+def test_uninstall_is_finished_by_running_it_again(carried_migration: Migration) -> None:
+    """kill -9 after the ledger was closed: the same command takes the rest out of legacy."""
+    settings = carried_migration.app.settings
+    killed = crossfade(settings, "uninstall", "--yes", CROSSFADE_FAILPOINTS="uninstall.ledger_closed=kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert carried_migration.stores.phase is Phase.IDLE
+    done = crossfade(settings, "uninstall", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert carried_migration.sql("SELECT to_regnamespace('crossfade') IS NULL")[0][0]
