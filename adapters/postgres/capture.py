@@ -1,6 +1,7 @@
-"""Capture: triggers that note, in the writer's own transaction, which record of which scope changed.
+"""Capture: a trigger notes, in the writer's own transaction, which record of which scope changed.
 
-They see what no wrapper sees: raw SQL, cascades, the other system itself. The notes are ``crossfade.dirty`` in the
+It sees what no wrapper sees: raw SQL, cascades, the other system itself. It is the guard's (``guard``): who lets a
+write pass notes it, in the same statement. The notes are ``crossfade.dirty`` in the
 same database. A note of a record names scope and key; with a scope and no key it stands for the whole scope; with
 neither it stands for the whole part (TRUNCATE). ``cascade`` says that the record went because its owner did.
 """
@@ -12,9 +13,11 @@ from typing import Any
 
 from psycopg import sql
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Insert,
+    Select,
     Subquery,
     Text,
     cast,
@@ -26,60 +29,20 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    union_all,
 )
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateIndex, Index
 
 from adapters.postgres import triggers
-from adapters.postgres.literal import literal_sql
+from adapters.postgres.authority import ROUTE
 from adapters.postgres.part import Part
 from adapters.postgres.schema import dirty
-from adapters.postgres.triggers import NOT_APPLYING, Attachment, Trigger
 from harness.errors import Refused
 from harness.records import Backlog
 from harness.routing import Store
 
 INDEX_TIMEOUT = "60s"
-# A row's note must see the sidecar entry that ``forget`` then removes. By row, because nearly every write is one of
-# one row, for which transition tables cost twice as much (docs/adr/0007).
-_BODY = """
-BEGIN
-  IF TG_OP = 'INSERT' THEN
-    {arrived};
-  ELSIF TG_OP = 'UPDATE' THEN
-    {arrived};
-    IF {moved} THEN
-      {departed};
-    END IF;
-  ELSIF TG_OP = 'DELETE' THEN
-    {gone};
-    {forgotten};
-  ELSE
-    {truncated};
-    {forgotten_all};
-  END IF;
-  RETURN NULL;
-END
-"""
-
-
-def attach(engine: Engine, store: Store, part: Part) -> bool:
-    """Capture changes of the part from now on; False if it was captured in just this way before.
-
-    When this returns, every transaction that wrote to the table without being noted has ended, so a copy that
-    starts now sees its rows. Raises Refused, with nothing changed, when long transactions keep the table's lock.
-    """
-    return triggers.attach(engine, store, _capture(part))
-
-
-def is_attached(engine: Engine, part: Part) -> bool:
-    """Whether the part's changes are noted, by the same function as ``attach`` would create."""
-    return triggers.is_attached(engine, _capture(part))
-
-
-def was_attached(engine: Engine, part: Part) -> bool:
-    """Whether the part's changes are noted, be it by a function of another version or for other settings."""
-    return triggers.has_trigger(engine, _capture(part))
 
 
 def index_identity(engine: Engine, store: Store, part: Part) -> None:
@@ -129,50 +92,42 @@ def note(connection: Connection, notes: Sequence[dict[str, str | None]]) -> None
         connection.execute(insert(dirty), list(notes))
 
 
-def _capture(part: Part) -> Attachment:
-    function = triggers.function_name("capture", part.table)
-    when = f"WHEN ({NOT_APPLYING})"
-    standing = (
-        Trigger("crossfade_capture", "AFTER INSERT OR UPDATE OR DELETE", f"FOR EACH ROW {when}", function),
-        Trigger("crossfade_capture_truncate", "AFTER TRUNCATE", f"FOR EACH STATEMENT {when}", function),
-    )
-    return Attachment("capture", part.table, {function: _body(part)}, standing)
+def noted(part: Part, row: str, allowed: ColumnElement[bool], *, gone: bool = False) -> Insert:
+    """Note a trigger's OLD or NEW if a condition on ``ROUTE`` allows it; ``gone``: the row is being deleted."""
+    return _insert(_note_of(part, row, gone=gone).where(allowed))
 
 
-def _body(part: Part) -> str:
-    arrived, departed = _row(part, "NEW"), _row(part, "OLD")
+def moved_noted(part: Part, allowed: ColumnElement[bool]) -> Insert:
+    """Note both what a row was and what it is now."""
+    return _insert(union_all(*(_note_of(part, row).where(allowed) for row in ("OLD", "NEW"))))
+
+
+def all_noted(part: Part, allowed: ColumnElement[bool]) -> Insert:
+    """Note the whole part."""
     named: list[Any] = [literal(part.name, Text), *(cast(null(), Text) for _ in range(3)), false()]
-    whole = select(*named)
-    return _BODY.format(
-        arrived=literal_sql(_insert(_noted(part, arrived))),
-        moved=_moved(part),
-        departed=literal_sql(_insert(_noted(part, departed))),
-        gone=literal_sql(_insert(_noted(part, departed, gone=True))),
-        forgotten=literal_sql(part.forget(departed)) if part.forget else "NULL",
-        truncated=literal_sql(_insert(whole)),
-        forgotten_all="NULL" if part.forget_all is None else literal_sql(part.forget_all),
-    )
+    return _insert(select(*named).select_from(ROUTE).where(allowed))
 
 
-def _moved(part: Part) -> str:
+def moved(part: Part) -> ColumnElement[bool]:
     """Whether an UPDATE made another record of the row, or took it to another scope."""
     old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
     keys = [getattr(old, c.key).is_distinct_from(getattr(new, c.key)) for c in part.table.primary_key]
-    return literal_sql(or_(part.scope_of(old).is_distinct_from(part.scope_of(new)), *keys))
+    return or_(part.scope_of(old).is_distinct_from(part.scope_of(new)), *keys)
 
 
-def _row(part: Part, name: str) -> Subquery:
+def row_of(part: Part, name: str) -> Subquery:
     """A trigger's OLD or NEW as a relation of one row."""
     columns = vars(triggers.row_named(name, part.table))
     return select(*(value.label(key) for key, value in columns.items())).subquery("changed")
 
 
-def _noted(part: Part, rows: Subquery, *, gone: bool = False) -> Any:
+def _note_of(part: Part, row: str, *, gone: bool = False) -> Select[Any]:
+    rows = row_of(part, row)
     cascaded = part.cascaded(rows.c) if gone and part.cascaded else false()
     noted = part.noted(rows).add_columns(cascaded.label("cascade")).subquery("noted")
     scope, key, local, cascade = noted.c.scope, noted.c.key, noted.c.local, noted.c.cascade
     named = literal(part.name, Text).label("part")
-    return select(named, scope, key, local, cascade)
+    return select(named, scope, key, local, cascade).select_from(noted, ROUTE)
 
 
 def _insert(rows: Any) -> Insert:

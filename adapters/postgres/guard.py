@@ -14,6 +14,7 @@ Sessions that carry state over (``crossfade.applying``) pass; they take the fenc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Insert,
     Text,
     and_,
     case,
@@ -29,17 +31,18 @@ from sqlalchemy import (
     literal,
     literal_column,
     null,
+    or_,
     select,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from adapters.postgres import triggers
+from adapters.postgres import capture, triggers
 from adapters.postgres.authority import ROUTE, authority_now, has_all, has_any
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import Part
 from adapters.postgres.schema import rogue, route_copy
-from adapters.postgres.triggers import NOT_APPLYING, Attachment, Trigger
+from adapters.postgres.triggers import APPLYING, Attachment, Function, Trigger
 from harness.routing import Store
 
 FENCE = (0x43F1, 0)  # the advisory lock: shared by who writes, exclusive for who moves authority
@@ -49,80 +52,100 @@ NO_PLACE = "no_place"  # why the other store cannot hold it: it has no such scop
 _DEBT_CLASS = 0x43F2  # advisory locks of scopes that get a record: this number, and a bucket of the scope's hash
 _DEBT_BUCKETS = 1024  # a power of two; a server's lock table has room for some 6,400 locks, shared with everybody
 
+# Runs as the writer, so every name of PostgreSQL's that a search path might hide is written in full.
 _FENCE = f"""
 BEGIN
-  IF pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]}) IS NULL THEN
-    NULL;  -- never so; as an expression it costs half of what PERFORM, a query, does
+  IF pg_catalog.{APPLYING} THEN
+    RETURN NULL;
   END IF;
-  IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
-    PERFORM FROM crossfade.route FOR SHARE;
+  IF pg_catalog.pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]}) IS NULL THEN
+    NULL;  -- never so; as an expression it costs half of what PERFORM, a query, does
   END IF;
   RETURN NULL;
 END
 """
 
-# What is asked in nearly every case comes first, in one query on the route; all else only for a write that is about to
-# be refused. One query for each scope, not one for both: PostgreSQL would plan that one anew for every row.
+# Nearly every write is allowed: then one statement reads the route, decides, and notes the change. All else is only
+# for a write that is about to be refused. The second round notes what has been granted.
 _GUARD = """
 DECLARE
+  moved boolean := false;
+  granted boolean := false;
   mode text;
   may_leave boolean := true;
   may_enter boolean := true;
   departed text;
   arrived text;
 BEGIN
-  IF TG_OP = 'TRUNCATE' THEN
-    {look_at_all};
-    IF mode IS NOT NULL AND (may_leave OR mode = 'off') THEN
-      RETURN NULL;
+  IF {applying} THEN
+    IF TG_OP = 'DELETE' THEN
+      RETURN OLD;
     END IF;
-  ELSE
-    IF TG_OP <> 'DELETE' THEN
-      arrived := {scope_of_new};
-      {look_at_arrived};
-    END IF;
-    IF TG_OP <> 'INSERT' THEN
-      departed := {scope_of_old};
-      IF departed = arrived THEN
-        may_leave := may_enter;
-      ELSE
-        {look_at_departed};
+    RETURN NEW;
+  END IF;
+  IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+    PERFORM FROM crossfade.route FOR SHARE;
+  END IF;
+  IF TG_OP = 'INSERT' THEN
+    arrived := {scope_of_new};
+  ELSIF TG_OP = 'UPDATE' THEN
+    arrived := {scope_of_new};
+    departed := {scope_of_old};
+    moved := {moved};
+  ELSIF TG_OP = 'DELETE' THEN
+    departed := {scope_of_old};
+  END IF;
+  LOOP
+    IF TG_OP = 'TRUNCATE' THEN
+      {note_all};
+      IF FOUND THEN
+        {forget_all};
+        RETURN NULL;
       END IF;
-    END IF;
-    IF mode IS NOT NULL AND ((may_leave AND may_enter) OR mode = 'off') THEN
-      IF TG_OP = 'DELETE' THEN
+    ELSIF TG_OP = 'DELETE' THEN
+      {note_gone};
+      IF FOUND THEN
+        {forget};
         RETURN OLD;
       END IF;
-      RETURN NEW;
+    ELSE
+      IF moved THEN
+        {note_moved};
+      ELSE
+        {note_arrived};
+      END IF;
+      IF FOUND THEN
+        RETURN NEW;
+      END IF;
     END IF;
-    IF NOT may_leave THEN
-      may_leave := {old_is_nobodys} OR (TG_OP = 'DELETE' AND {old_is_cascaded});
+    granted := true;
+    SELECT INTO mode r.guard FROM crossfade.route AS r;
+    IF TG_OP <> 'TRUNCATE' THEN
+      IF TG_OP <> 'INSERT' THEN
+        {look_at_departed};
+        may_leave := may_leave OR {old_is_nobodys} OR (TG_OP = 'DELETE' AND {old_is_cascaded});
+      END IF;
+      IF TG_OP <> 'DELETE' THEN
+        {look_at_arrived};
+        may_enter := may_enter OR {new_is_nobodys};
+      END IF;
+      CONTINUE WHEN may_leave AND may_enter;
+      IF may_leave THEN
+        departed := arrived;
+      END IF;
     END IF;
-    IF NOT may_enter THEN
-      may_enter := {new_is_nobodys};
+    IF mode IS NULL THEN
+      RAISE EXCEPTION USING ERRCODE = '{no_authority}',
+        MESSAGE = '{store} does not know its authority: crossfade.route is empty. Run crossfade prepare';
+    ELSIF mode = 'enforce' THEN
+      RAISE EXCEPTION USING ERRCODE = '{no_authority}',
+        MESSAGE = CASE WHEN TG_OP = 'TRUNCATE'
+          THEN '{store} does not accept TRUNCATE: {other} has authority over some of what it holds'
+          ELSE format('{store} does not accept writes to scope %s: {other} has authority over it now', departed) END,
+        HINT = 'Write it to {other}, or through the router. crossfade status shows how far authority has moved.';
     END IF;
-    IF may_leave AND may_enter THEN
-      RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
-    END IF;
-    IF may_leave THEN
-      departed := arrived;
-    END IF;
-  END IF;
-  IF mode IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = '{no_authority}',
-      MESSAGE = '{store} does not know its authority: crossfade.route is empty. Run crossfade prepare';
-  ELSIF mode = 'enforce' THEN
-    RAISE EXCEPTION USING ERRCODE = '{no_authority}',
-      MESSAGE = CASE WHEN TG_OP = 'TRUNCATE'
-        THEN '{store} does not accept TRUNCATE: {other} has authority over some of what it holds'
-        ELSE format('{store} does not accept writes to scope %s: {other} has authority over it now', departed) END,
-      HINT = 'Write it to {other}, or through the router. crossfade status shows how far authority has moved.';
-  END IF;
-  {keep};
-  IF TG_OP = 'TRUNCATE' THEN
-    RETURN NULL;
-  END IF;
-  RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+    {keep};
+  END LOOP;
 END
 """
 
@@ -132,7 +155,7 @@ _HOLDABLE = """
 DECLARE
   reason text;
 BEGIN
-  IF {nothing_to_check} THEN
+  IF {applying} OR {nothing_to_check} THEN
     RETURN NULL;
   END IF;
   PERFORM pg_advisory_xact_lock({class_}, hashtext({scope_of_new}) & {buckets});
@@ -148,19 +171,25 @@ END
 """
 
 
-def attach_guard(engine: Engine, store: Store, part: Part) -> bool:
+def attach_guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loading: bool = False) -> bool:
     """Guard the part of the store from now on; False if it was guarded in just this way before.
 
-    The route must stand in the database already: without it every write is refused. When this returns, every
-    transaction that wrote unguarded has ended. Raises Refused, with nothing changed, when long transactions keep the
-    table's lock.
+    ``noting``: every change is noted, for catch-up to carry over. ``loading``: sessions of ours are about to fill the
+    table. The route must stand in the database already: without it every write is refused. When this returns, every
+    transaction that wrote unguarded and unnoted has ended, so a copy that starts now sees its rows. Raises Refused,
+    with nothing changed, when long transactions keep the table's lock, or a trigger of others would fire after ours.
     """
-    return triggers.attach(engine, store, _guard(engine, store, part))
+    return triggers.attach(engine, store, _guard(engine, store, part, noting=noting, loading=loading))
 
 
 def is_guarded(engine: Engine, store: Store, part: Part) -> bool:
-    """Whether the part is guarded, by the same functions as ``attach_guard`` would create."""
+    """Whether the part is guarded and noted, by the same functions as ``attach_guard`` would create."""
     return triggers.is_attached(engine, _guard(engine, store, part))
+
+
+def was_guarded(engine: Engine, store: Store, part: Part) -> bool:
+    """Whether the part is guarded, be it by a function of another version or for other settings."""
+    return triggers.has_trigger(engine, _guard(engine, store, part))
 
 
 def guard_mode(connection: Connection) -> str:
@@ -173,23 +202,25 @@ def set_guard_mode(connection: Connection, mode: str) -> None:
     connection.execute(update(route_copy).values(guard=mode).where(route_copy.c.guard != mode))
 
 
-def _guard(engine: Engine, store: Store, part: Part) -> Attachment:
+def _guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loading: bool = False) -> Attachment:
     function = triggers.function_name("guard", part.table)
     schema = triggers.schema_of(engine, part.table)
-    by_statement, by_row = f"FOR EACH STATEMENT WHEN ({NOT_APPLYING})", f"FOR EACH ROW WHEN ({NOT_APPLYING})"
-    functions = {"fence": _FENCE, function: _GuardText(store, part, schema).body()}
-    # Triggers of one kind fire in the order of their names: the fence first.
+    by_statement, by_row = "FOR EACH STATEMENT", "FOR EACH ROW"
+    text = _GuardText(store, part, schema, noting).body()
+    functions = {"fence": Function(_FENCE, ours=False), function: Function(text)}
+    # Triggers of one kind fire in the order of their names. What a row's trigger notes must be the row as it will be.
     standing = [
         Trigger("crossfade_fence", "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", by_statement, "fence"),
-        Trigger("crossfade_guard", "BEFORE INSERT OR UPDATE OR DELETE", by_row, function),
-        Trigger("crossfade_guard_truncate", "BEFORE TRUNCATE", by_statement, function),
+        Trigger("zz_crossfade_guard", "BEFORE INSERT OR UPDATE OR DELETE", by_row, function, last=True),
+        Trigger("zz_crossfade_guard_truncate", "BEFORE TRUNCATE", by_statement, function),
     ]
     if part.unholdable is not None:
         holdable = triggers.function_name("holdable", part.table)
-        functions[holdable] = _holdable(store, part, schema)
-        manner = f"DEFERRABLE INITIALLY DEFERRED {by_row}"
-        standing.append(Trigger("crossfade_holdable", "AFTER INSERT OR UPDATE", manner, holdable, constraint=True))
-    return Attachment("guard", part.table, functions, tuple(standing))
+        functions[holdable] = Function(_holdable(store, part, schema))
+        columns = ", ".join(part.table.c[name].name for name in part.unholdable_by)
+        occasion, manner = f"AFTER INSERT OR UPDATE OF {columns}", f"DEFERRABLE INITIALLY DEFERRED {by_row}"
+        standing.append(Trigger("crossfade_holdable", occasion, manner, holdable, constraint=True))
+    return Attachment("the guard", part.table, functions, tuple(standing), loading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +228,23 @@ class _GuardText:
     store: Store
     part: Part
     schema: str | None
+    noting: bool
 
     def body(self) -> str:
         part = self.part
         old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
+        ours, leaves, enters = has_all(self.store), self._has("departed"), self._has("arrived")
         return _GUARD.format(
-            look_at_all=_into("mode, may_leave", ROUTE.c.guard, has_all(self.store)),
-            look_at_arrived=self._look("may_enter", "arrived"),
-            look_at_departed=self._look("may_leave", "departed"),
+            applying=APPLYING,
+            moved=self._sql(capture.moved(part)),
+            note_all=self._noted(lambda allowed: capture.all_noted(part, allowed), ours),
+            note_gone=self._noted(lambda allowed: capture.noted(part, "OLD", allowed, gone=True), leaves),
+            note_moved=self._noted(lambda allowed: capture.moved_noted(part, allowed), and_(leaves, enters)),
+            note_arrived=self._noted(lambda allowed: capture.noted(part, "NEW", allowed), enters),
+            forget=self._sql(part.forget(capture.row_of(part, "OLD"))) if part.forget else "NULL",
+            forget_all="NULL" if part.forget_all is None else self._sql(part.forget_all),
+            look_at_arrived=_into("may_enter", enters),
+            look_at_departed=_into("may_leave", leaves),
             scope_of_old=self._sql(part.scope_of(old)),
             scope_of_new=self._sql(part.scope_of(new)),
             old_is_nobodys=self._is_nobodys(old),
@@ -216,10 +256,18 @@ class _GuardText:
             keep=self._keep(),
         )
 
-    def _look(self, variable: str, scope: str) -> str:
-        """The guard's mode, and whether this store has authority over the scope."""
-        ours = authority_now(literal_column(scope, Text)) == self.store.value
-        return _into(f"mode, {variable}", ROUTE.c.guard, ours)
+    def _has(self, scope: str) -> ColumnElement[bool]:
+        """Whether this store has authority over the scope in a variable, for a query on the route."""
+        return authority_now(literal_column(scope, Text)) == self.store.value
+
+    def _noted(self, note: Callable[[ColumnElement[bool]], Insert], ours: ColumnElement[bool]) -> str:
+        """Note, and so find, what is allowed; without noting, find it."""
+        granted: ColumnElement[bool] = literal_column("granted")
+        # That the table has one row must be said: or the planner expects many, and plans each statement anew.
+        allowed = and_(ROUTE.c.single, or_(granted, ROUTE.c.guard == "off", ours))
+        if self.noting:
+            return self._sql(note(allowed))
+        return self._sql(select().select_from(ROUTE).where(allowed)).replace("SELECT", "PERFORM", 1)
 
     def _is_nobodys(self, row: Any) -> str:
         """Whether the other store has no place for the row, so that no authority is moved with it."""
@@ -253,6 +301,7 @@ def _holdable(store: Store, part: Part, schema: str | None) -> str:
     due = and_(ROUTE.c.guard == "enforce", safe, has_any(store))
     asked = literal_sql(select(due).select_from(ROUTE))
     return _HOLDABLE.format(
+        applying=APPLYING,
         nothing_to_check=f"({asked}) IS NOT TRUE",
         class_=_DEBT_CLASS,
         buckets=_DEBT_BUCKETS - 1,

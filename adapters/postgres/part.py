@@ -65,7 +65,7 @@ class Part:
     ``scope_of``: for rows of the table's shape (anything with its columns as attributes), the scope as an expression.
     ``cascaded``: for a row that is being deleted, whether its owner is gone and took it along, if rows have owners.
     ``unholdable``: for rows of the table's shape, the name of why the other store cannot hold them, or NULL; None
-    where ``canonical`` says all there is to say.
+    where ``canonical`` says all there is to say. ``unholdable_by``: the columns on which that depends.
     ``whole_scopes``: one row's change may change what is carried of its siblings, so whole scopes are carried.
     """
 
@@ -84,6 +84,7 @@ class Part:
     where_scopes: Callable[[ColumnElement[Any]], ColumnElement[bool]] | None = None
     cascaded: Callable[[Any], ColumnElement[bool]] | None = None
     unholdable: Callable[[Any], ColumnElement[Any]] | None = None
+    unholdable_by: tuple[str, ...] = ()
     forget: Callable[[FromClause], Delete] | None = None
     forget_all: Delete | None = None
     identity: ColumnElement[Any] | None = None

@@ -1,7 +1,11 @@
 """Triggers of ours on other people's tables: how they are made, without holding up anybody, and recognised again.
 
-All of them run as who prepared the database, so that no writer needs a right it did not have before, and with a pinned
-search path. They fire also for sessions that play a replica.
+They fire also for sessions that play a replica. Those that read or write our tables run as who prepared the database,
+so that no writer needs a right it did not have before, and with a pinned search path.
+
+Why ours ask in their bodies whether the session carries state over, and not in a WHEN clause: PostgreSQL parses that
+clause anew for every statement, which costs a writer of single rows more than the call that it saves (docs/adr/0019).
+Only a table that is about to be filled has it, for there it saves a call for each row.
 """
 
 from __future__ import annotations
@@ -23,39 +27,56 @@ from harness.routing import Store
 
 LOCK_ATTEMPTS = 10
 LOCK_TIMEOUT = "1s"  # a waiting CREATE TRIGGER holds up every writer behind it, so it waits briefly and asks again
-NOT_APPLYING = "current_setting('crossfade.applying', true) IS DISTINCT FROM 'on'"  # the session carries no state over
+APPLYING = "current_setting('crossfade.applying', true) = 'on'"  # the session carries state over
 _PLACE = "to_regclass(coalesce(quote_ident(:schema) || '.', '') || quote_ident(:table))"
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """``occasion`` stands before ON in CREATE TRIGGER, ``manner`` between the table and EXECUTE."""
+    """``occasion`` stands before ON in CREATE TRIGGER, ``manner`` between the table and EXECUTE.
+
+    ``last``: no other trigger of its kind may fire after it, for it must see the row as it is going to be.
+    """
 
     name: str
     occasion: str
     manner: str
     function: str
     constraint: bool = False
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """The body of a trigger's function. One that needs no right of ours runs as the writer, which is cheaper."""
+
+    body: str
+    ours: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What stands on one table for one purpose: triggers, and the bodies of their functions by name."""
+    """What stands on one table for one purpose: triggers, and their functions by name.
+
+    ``loading``: the table is about to be filled by sessions of ours.
+    """
 
     purpose: str
     table: Table
-    functions: Mapping[str, str]
+    functions: Mapping[str, Function]
     triggers: tuple[Trigger, ...]
+    loading: bool = False
 
 
 def attach(engine: Engine, store: Store, wanted: Attachment) -> bool:
     """Put the triggers in place; False if they stood there in just this way before.
 
     When this returns, every transaction that wrote to the table without them has ended. Raises Refused, with nothing
-    changed, when long transactions keep the table's lock.
+    changed, when long transactions keep the table's lock, or another trigger would fire after one that must be last.
     """
-    if is_attached(engine, wanted):
+    if is_attached(engine, wanted) and _is_loading(engine, wanted) == wanted.loading:
         return False
+    _refuse_later(engine, store, wanted)
     what = f"cannot attach {wanted.purpose} to {place(wanted.table)}: its lock"
     patiently(engine, store, what, lambda connection: _create(connection, wanted))
     return True
@@ -63,9 +84,10 @@ def attach(engine: Engine, store: Store, wanted: Attachment) -> bool:
 
 def is_attached(engine: Engine, wanted: Attachment) -> bool:
     """Whether the triggers stand there, and call the very functions that ``attach`` would create."""
-    expected = sorted((each.name, each.function, wanted.functions[each.function]) for each in wanted.triggers)
+    expected = sorted((each.name, each.function, wanted.functions[each.function].body) for each in wanted.triggers)
     with engine.connect() as connection:
-        return sorted(map(tuple, _standing(connection, wanted))) == expected
+        standing = sorted((name, function, body) for name, function, body, _ in _standing(connection, wanted))
+        return standing == expected and not _later(connection, wanted)
 
 
 def has_trigger(engine: Engine, wanted: Attachment) -> bool:
@@ -131,10 +153,38 @@ def run(connection: Connection, statement: sql.Composable) -> None:
     connection.exec_driver_sql(statement.as_string(driver).replace("%", "%%"))
 
 
-def _standing(connection: Connection, wanted: Attachment) -> Sequence[Any]:
-    """Those of the triggers that fire whatever a session plays, with name and text of their function."""
+def _is_loading(engine: Engine, wanted: Attachment) -> bool:
+    with engine.connect() as connection:
+        return any(has_when for *_, has_when in _standing(connection, wanted))
+
+
+def _refuse_later(engine: Engine, store: Store, wanted: Attachment) -> None:
+    with engine.connect() as connection:
+        if found := _later(connection, wanted):
+            raise Refused(
+                f"{store}: {', '.join(found)} on {place(wanted.table)} would fire after {wanted.purpose}, and might "
+                "change what it has seen; rename it (ALTER TRIGGER ... RENAME TO) so that it sorts first"
+            )
+
+
+def _later(connection: Connection, wanted: Attachment) -> list[str]:
+    """Triggers of others that fire for each row, before it is written, and after the one that must be last."""
+    last = [each.name for each in wanted.triggers if each.last]
     statement = text(
-        "SELECT t.tgname, p.proname, p.prosrc FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"  # noqa: S608
+        "SELECT t.tgname FROM pg_trigger t"  # noqa: S608 - constant
+        f" WHERE t.tgrelid = {_PLACE} AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgenabled <> 'D'"
+        ' AND t.tgname COLLATE "C" > ALL (CAST(:last AS text[])) AND t.tgname <> ALL (:names) ORDER BY 1'
+    )
+    given = {"table": wanted.table.name, "schema": wanted.table.schema, "last": last}
+    names = [each.name for each in wanted.triggers]
+    return list(connection.execute(statement, given | {"names": names}).scalars()) if last else []
+
+
+def _standing(connection: Connection, wanted: Attachment) -> Sequence[Any]:
+    """Those of the triggers that fire whatever a session plays: name, name and text of the function, whether WHEN."""
+    statement = text(
+        "SELECT t.tgname, p.proname, p.prosrc, t.tgqual IS NOT NULL"  # noqa: S608 - constant
+        " FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
         f" WHERE t.tgrelid = {_PLACE} AND t.tgname = ANY(:names) AND t.tgenabled = 'A'"
     )
     names = [each.name for each in wanted.triggers]
@@ -143,20 +193,19 @@ def _standing(connection: Connection, wanted: Attachment) -> Sequence[Any]:
 
 
 def _create(connection: Connection, wanted: Attachment) -> None:
-    for name, body in wanted.functions.items():
-        create = sql.SQL(
-            "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-            " SET search_path = pg_catalog, pg_temp AS {}"
-        )
-        run(connection, create.format(sql.Identifier(SCHEMA, name), sql.Literal(body)))
-    present = {name: function for name, function, _ in _standing(connection, wanted)}
+    for name, function in wanted.functions.items():
+        manner = sql.SQL("SECURITY DEFINER SET search_path = pg_catalog, pg_temp" if function.ours else "")
+        create = sql.SQL("CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql {} AS {}")
+        run(connection, create.format(sql.Identifier(SCHEMA, name), manner, sql.Literal(function.body)))
+    present = {name: (function, has_when) for name, function, _, has_when in _standing(connection, wanted)}
     for trigger in wanted.triggers:
         # One that stands calls the function that has just been replaced; the table need not be locked.
-        if present.get(trigger.name) != trigger.function:
-            _create_trigger(connection, wanted.table, trigger)
+        if present.get(trigger.name) != (trigger.function, wanted.loading):
+            _create_trigger(connection, wanted.table, trigger, loading=wanted.loading)
 
 
-def _create_trigger(connection: Connection, table: Table, trigger: Trigger) -> None:
+def _create_trigger(connection: Connection, table: Table, trigger: Trigger, *, loading: bool) -> None:
+    when = f" WHEN (({APPLYING}) IS NOT TRUE)" if loading else ""
     on, name = sql.Identifier(*filter(None, (table.schema, table.name))), sql.Identifier(trigger.name)
     run(connection, sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(name, on))
     create = sql.SQL("CREATE {} {} {} ON {} {} EXECUTE FUNCTION {}()").format(
@@ -164,7 +213,7 @@ def _create_trigger(connection: Connection, table: Table, trigger: Trigger) -> N
         name,
         sql.SQL(trigger.occasion),
         on,
-        sql.SQL(trigger.manner),
+        sql.SQL(trigger.manner + when),
         sql.Identifier(SCHEMA, trigger.function),
     )
     run(connection, create)

@@ -23,13 +23,13 @@ from adapters.postgres import rogue
 from adapters.postgres.apply import Destination
 from adapters.postgres.both_ways import BothWays
 from adapters.postgres.bulk import ChunkCopier
-from adapters.postgres.capture import backlog, is_attached
+from adapters.postgres.capture import backlog
 from adapters.postgres.carry import StateCarrier
 from adapters.postgres.crossing import Crossing, fence_holders
 from adapters.postgres.digest import Queues, TableSide
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.fence import RouteFences, differ, read_authority
-from adapters.postgres.guard import guard_mode, is_guarded
+from adapters.postgres.guard import attach_guard, guard_mode, is_guarded
 from adapters.postgres.ledger.checkpoints import finished_parts
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.journal import JournalBook, read_stand
@@ -119,6 +119,10 @@ class Stores:
 
     def parts_of(self, store: Store) -> tuple[Part, ...]:
         return self.mapping.parts if store is Store.LEGACY else (self.giving_part,)
+
+    def guard_new(self, *, loading: bool) -> None:
+        """Guard new's table. Where writes do not move, nothing is carried back, and nothing noted."""
+        attach_guard(self.new, Store.NEW, self.giving_part, noting=self.reading.by_type, loading=loading)
 
     @cached_property
     def journal(self) -> JournalBook:
@@ -285,11 +289,7 @@ class Stores:
         if self.phase is Phase.COMPLETE:
             return []
         with speaking_for(Store.LEGACY):
-            return [
-                part.name
-                for part in self.mapping.parts
-                if not (is_attached(self.legacy, part) and is_guarded(self.legacy, Store.LEGACY, part))
-            ]
+            return [part.name for part in self.mapping.parts if not is_guarded(self.legacy, Store.LEGACY, part)]
 
     @property
     def phase(self) -> Phase:

@@ -153,7 +153,8 @@ def giving_part(organizations: Sequence[str], reading: Reading) -> Part:
 
     # OFFSET 0 keeps the planner from computing the reason anew for each column that depends on it.
     canonical = select(*chosen, reason.label(REASON)).offset(literal_column("0"))
-    return replace(whole_part(), canonical=canonical, unholdable=unholdable, whole_scopes=True)
+    by = ("id", "project_id", "organization_id", "enabled", "created_at", "updated_at")
+    return replace(whole_part(), canonical=canonical, unholdable=unholdable, unholdable_by=by, whole_scopes=True)
 
 
 def _debt(rows: Any, organizations: Sequence[str], reading: Reading, rival: ColumnElement[bool]) -> ColumnElement[Any]:

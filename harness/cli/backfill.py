@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores, opened
 from harness.backfill import Copied
@@ -18,6 +19,7 @@ from harness.cli.app import App, FiniteRange, actor, command, facts
 from harness.cli.metrics import exported, metrics_option
 from harness.errors import Refused
 from harness.phases import Phase
+from harness.routing import Store
 
 
 @command("crossfade backfill --rows-per-second 5000")
@@ -67,6 +69,8 @@ def backfill_stores(
             progress=progress,
         )
         if finished and stores.phases.present().phase is Phase.PREPARED:
+            with speaking_for(Store.NEW):
+                stores.guard_new(loading=False)
             stores.phases.advance(Phase.BACKFILLED, actor(), f"{stores.copier.so_far().rows} rows accounted for")
     seconds = time.monotonic() - started
     return {

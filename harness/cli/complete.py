@@ -10,7 +10,7 @@ import click
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.quarantine import held
-from adapters.postgres.removal import remove_capture, remove_triggers
+from adapters.postgres.removal import forget_notes, remove_triggers, stop_noting
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
 from harness.cli.authority import LOCK, despite_option, dry_run_option, recover, refuse
@@ -92,6 +92,7 @@ def let_go(app: App, stores: Stores, reason: str, despite: Collection[str] = ())
         stores.routes.change(reads_percent=100.0, shadow_percent=0.0, actor=actor(), reason=reason)
         remove_triggers(stores.new, Store.NEW)
         passing("complete.new_free")
-        remove_capture(stores.new, Store.NEW)
-        remove_capture(stores.legacy, Store.LEGACY)
+        forget_notes(stores.new, Store.NEW)
+        if Store.LEGACY in stores.left:
+            stop_noting(stores.legacy, Store.LEGACY, stores.parts_of(Store.LEGACY))
     return stores.phase

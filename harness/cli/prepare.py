@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from adapters.postgres.authority import create_functions
-from adapters.postgres.capture import attach, index_identity, was_attached
+from adapters.postgres.capture import index_identity
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guard import attach_guard
+from adapters.postgres.guard import attach_guard, was_guarded
 from adapters.postgres.ledger.journal import JournalBook
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.opening import open_ledger
@@ -24,7 +24,7 @@ from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, facts, reason_option
 from harness.errors import Refused
 from harness.failpoints import passing
-from harness.phases import Phase
+from harness.phases import Phase, at_least
 from harness.routing import Store
 
 
@@ -92,7 +92,7 @@ def _settle_authority(stores: Stores, parts: Sequence[Part], reason: str) -> lis
         if stores.routes.view().route.sole_authority is Store.LEGACY:
             return []
         with speaking_for(Store.LEGACY):
-            late = [part.name for part in parts if not was_attached(stores.legacy, part)]
+            late = [part.name for part in parts if not was_guarded(stores.legacy, Store.LEGACY, part)]
         if late:
             keep_with_legacy(stores.legacy, stores.new, late, actor=actor(), reason=reason)
         return late
@@ -103,14 +103,10 @@ def _attach(stores: Stores, parts: Sequence[Part], *, id_index: bool) -> list[st
     attached = []
     with speaking_for(Store.LEGACY):
         for part in parts:
-            # Capture first: from the moment on that a write may be refused or recorded, all others are noted.
-            if attach(stores.legacy, Store.LEGACY, part):
+            if attach_guard(stores.legacy, Store.LEGACY, part):
                 attached.append(part.name)
-            attach_guard(stores.legacy, Store.LEGACY, part)
             if id_index:
                 index_identity(stores.legacy, Store.LEGACY, part)
     with speaking_for(Store.NEW):
-        if stores.reading.by_type:  # under policy "project" writes do not move, and nothing is carried back
-            attach(stores.new, Store.NEW, stores.giving_part)
-        attach_guard(stores.new, Store.NEW, stores.giving_part)
+        stores.guard_new(loading=not at_least(stores.phase, Phase.BACKFILLED))
     return attached

@@ -7,7 +7,7 @@ from fix_postgres import Databases
 from fix_stores import Migration, create_tenants, migration_between
 from sqlalchemy import text
 
-from adapters.postgres.capture import attach, is_attached
+from adapters.postgres.guard import attach_guard, is_guarded
 from adapters.prompts.dispatch_rows import legacy_id
 from harness.config import MigrationSettings
 from harness.routing import Store
@@ -143,8 +143,8 @@ def test_note_names_the_sidecars_id(prepared_migration: Migration) -> None:
 def test_attaching_again_changes_nothing(prepared_migration: Migration) -> None:
     """Prepare may be run again: capture that is in place is left alone, and works once, not twice."""
     part = prepared_migration.stores.mapping.parts[0]
-    assert is_attached(prepared_migration.stores.legacy, part)
-    assert attach(prepared_migration.stores.legacy, Store.LEGACY, part) is False
+    assert is_guarded(prepared_migration.stores.legacy, Store.LEGACY, part)
+    assert attach_guard(prepared_migration.stores.legacy, Store.LEGACY, part) is False
     prepared_migration.prepare()
     prepared_migration.prompt()
     assert len(prepared_migration.notes()) == 1

@@ -17,8 +17,10 @@ from sqlalchemy import Connection, Engine, text
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.guard import FENCE, attach_guard, guard_mode, is_guarded, set_guard_mode
 from adapters.prompts.prompt_manager import giving_part
+from harness.cli.backfill import backfill_stores
+from harness.cli.prepare import prepare_stores
 from harness.config import GuardSettings, MigrationSettings
-from harness.errors import CannotHold, NoAuthority
+from harness.errors import CannotHold, NoAuthority, Refused
 from harness.routing import Store
 
 TABLE = "dispatch_organization_acme.prompt"
@@ -409,10 +411,36 @@ def test_attaching_again_changes_nothing(prepared_migration: Migration) -> None:
     new = giving_part([part.name for part in parts], stores.reading)
     assert is_guarded(stores.new, Store.NEW, new)
     assert attach_guard(stores.legacy, Store.LEGACY, parts[0]) is False
-    assert attach_guard(stores.new, Store.NEW, new) is False
+    assert attach_guard(stores.new, Store.NEW, new, loading=True) is False
 
 
-@pytest.mark.parametrize("trigger", ["crossfade_fence", "crossfade_guard", "crossfade_guard_truncate"])
+def test_backfilled_table_asks_its_guard_in_the_call(prepared_migration: Migration) -> None:
+    """While new is filled its triggers have a WHEN clause, which spares each row a call; afterwards none has."""
+    asked = "SELECT count(*) FROM pg_trigger WHERE tgname ~ 'crossfade' AND tgqual IS NOT NULL"
+    assert prepared_migration.new_sql(asked)[0][0] > 0
+    backfill_stores(prepared_migration.app, prepared_migration.stores)
+    assert prepared_migration.new_sql(asked) == [(0,)]
+    assert prepared_migration.sql(asked) == [(0,)]
+
+
+def test_trigger_that_would_fire_after_the_guard_is_refused(migration: Migration) -> None:
+    """What the guard has checked and noted must be what is written: a later trigger could change the row's scope."""
+    migration.sql(
+        """
+        CREATE FUNCTION public.elsewhere() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+        CREATE TRIGGER zzz BEFORE UPDATE ON dispatch_organization_acme.prompt
+        FOR EACH ROW EXECUTE FUNCTION public.elsewhere()
+        """
+    )
+    with pytest.raises(Refused, match="zzz on .* would fire after the guard"):
+        prepare_stores(migration.app, migration.stores, id_index=False, reason="a test")
+    migration.sql("ALTER TRIGGER zzz ON dispatch_organization_acme.prompt RENAME TO aaa")
+    prepare_stores(migration.app, migration.stores, id_index=False, reason="a test")
+    migration.sql("ALTER TRIGGER aaa ON dispatch_organization_acme.prompt RENAME TO zzz")
+    assert migration.stores.uncaptured_tenants() == ["acme"]
+
+
+@pytest.mark.parametrize("trigger", ["crossfade_fence", "zz_crossfade_guard", "zz_crossfade_guard_truncate"])
 def test_guard_that_lacks_a_trigger_is_none(prepared_migration: Migration, trigger: str) -> None:
     """A trigger that was dropped or switched off is noticed, and the next prepare puts it back."""
     stores = prepared_migration.stores
