@@ -3,7 +3,8 @@
 The order of the steps is the design (docs/how-it-works.md; ``model/`` checks it):
 
 1. The intention is in the journal before anything else happens.
-2. What is noted is carried over while writers go on, so that little is left for the fence.
+2. What is noted is carried over while writers go on, so that little is left for the fence. Then workers are sent aside
+   and the mover alone carries over what came meanwhile: no worker has a batch in hand that the fence would wait for.
 3. The loser is fenced: every writer there has ended or waits. What is still noted is carried over and compared.
 4. The gainer is fenced too, so that no worker is about to write over what it will accept.
 5. The route is committed where authority is lost, then where it is gained: in between nobody may write, never both.
@@ -61,12 +62,14 @@ class Act:
 
 
 class Fence(Protocol):
-    """Both stores, the loser's writers held back. Left without ``lose``, nothing has changed.
+    """Both stores, workers sent aside. Left without ``lose``, nothing has changed."""
 
-    ``since``: when they began to be, by the clock of monotonic seconds.
-    """
+    def hold_loser(self) -> float:
+        """Hold back the loser's writers; when they began to be, by the clock of monotonic seconds.
 
-    since: float
+        Raises StoreTimeout when they cannot be held back in time.
+        """
+        ...
 
     def hold_gainer(self) -> None:
         """Hold back the gainer's writers and the workers that carry state there, too."""
@@ -87,9 +90,9 @@ class Fence(Protocol):
 
 class Fences(Protocol):
     def raised(self, act: Act, seconds: float) -> AbstractContextManager[Fence]:
-        """Hold the loser's writers back for as long as the block runs, ``seconds`` at most.
+        """Send workers aside for as long as the block runs, so that writers can be held back, ``seconds`` at most.
 
-        Raises StoreTimeout when they cannot be held back in time, and Refused when the act is no longer pending.
+        Raises StoreTimeout when a worker does not end in time, and Refused when the act is no longer pending.
         """
         ...
 
@@ -121,11 +124,14 @@ Drain = Callable[[Act, float], Stand]
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Carries acts out. ``approach`` drains while writers go on; ``drain`` what is left, inside the fence."""
+    """Carries acts out. ``approach`` drains while writers go on, ``settle`` (until a moment of the clock) while workers
+    stand aside too; ``drain`` what is left, inside the fence.
+    """
 
     fences: Fences
     journal: Journal
     approach: Callable[[Act], None]
+    settle: Callable[[Act, float], None]
     drain: Drain
     settings: MoveSettings
     clock: Clock
@@ -183,8 +189,9 @@ class Mover:
         began = ended = self.clock()
         try:
             with self.fences.raised(act, self.settings.fence_seconds) as fence:
+                self.settle(act, self.clock() + self.settings.fence_seconds)
+                began = fence.hold_loser()
                 passing("move.fenced")
-                began = fence.since
                 after = self.drain(act, began + self.settings.fence_seconds)
                 passing("move.drained")
                 fence.hold_gainer()

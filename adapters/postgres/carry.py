@@ -23,7 +23,7 @@ from contextlib import suppress
 from threading import Event
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, select, text
+from sqlalchemy import ColumnElement, Connection, insert, select
 
 from adapters.postgres.batch import Batch, Giver, StaleParts, Taker, sort_out
 from adapters.postgres.errors import speaking_for
@@ -36,7 +36,7 @@ from adapters.postgres.present import PresentRows
 from adapters.postgres.schema import debt as debts
 from adapters.postgres.schema import dirty
 from adapters.postgres.schema import quarantine as quarantined
-from adapters.postgres.scope_locks import StandAside, begin_carrying
+from adapters.postgres.scope_locks import StandAside, begin_carrying, send_workers_aside
 from adapters.postgres.taking import Applied
 from harness.catchup import Carried
 from harness.config import CatchupSettings
@@ -68,6 +68,7 @@ class StateCarrier:
         self._notes = Notes(giver.store, giver.engine)
         self._pause = Event()  # never set; a pause that a signal can interrupt
         self._gone: set[str] = set()  # parts that notes name and the giver no longer has
+        self.precedence = False  # whoever uses this carrier has sent all others aside, in both databases
         self._skipped = 0  # notes that other workers seem to be at
         self._left_alone: dict[str, float] = {}  # rejected scopes, the empty text for none, and until when
 
@@ -101,9 +102,9 @@ class StateCarrier:
         """How many notes there are of a choice."""
         return len(self._notes.chosen(choice))
 
-    def carry_chosen(self, choice: Choice) -> Carried:
-        """Carry over one batch of a choice."""
-        return self._carry_notes(self._notes.chosen(choice))
+    def carry_chosen(self, choice: Choice, carried: set[str] | None = None) -> Carried:
+        """Carry over one batch of a choice; ``carried`` receives the keys."""
+        return self._carry_notes(self._notes.chosen(choice), carried)
 
     def drain_chosen(self, choice: Choice, until: float) -> frozenset[str]:
         """Carry over every note of a choice; the keys that were carried.
@@ -128,7 +129,7 @@ class StateCarrier:
         """
         notes = self._present.samples(among)
         with suppress(StandAside), speaking_for(self._taker.store), self._taker.engine.connect() as taking:
-            begin_carrying(taking)
+            begin_carrying(taking, precedence=self.precedence)
             batch = sort_out(taking, notes, self._taker, self._present)
             self._apply(taking, batch)
             taking.rollback()
@@ -208,7 +209,7 @@ class StateCarrier:
         passing("catchup.before_apply")
         try:
             with speaking_for(self._taker.store), self._taker.engine.begin() as taking:
-                begin_carrying(taking)
+                begin_carrying(taking, precedence=self.precedence)
                 batch = sort_out(taking, notes, self._taker, self._present)
                 if not batch.notes:
                     return Carried(busy=len(notes))
@@ -268,7 +269,8 @@ class StateCarrier:
         """
         names = {note.part for note in notes}
         with speaking_for(self._taker.store), self._taker.engine.begin() as taking:
-            taking.execute(text("LOCK TABLE crossfade.standing IN SHARE ROW EXCLUSIVE MODE"))
+            if not self.precedence:
+                send_workers_aside(taking)
             found = self._held_of(names)
             for name in names:
                 part = self._parts[name]

@@ -24,6 +24,7 @@ from harness.ports import Clock
 from harness.routing import Route, Store
 
 _PAUSE = 0.005
+_LITTLE = 20  # notes that came during one round: another one would not bring fewer
 _BATCH = 1000  # notes of the moving scopes looked at in one go
 
 
@@ -52,10 +53,12 @@ class Crossing:
     stop: Event
     told: Callable[[str], None]
     choices: dict[int, Choice] = field(default_factory=dict, compare=False)
+    suspects: dict[int, frozenset[str]] = field(default_factory=dict, compare=False)
 
     def approach(self, act: Act) -> None:
         """Carry over while writers go on, until few notes are left. Refused if they keep coming faster than that."""
-        self._turn_around(act)
+        self._take_precedence(False)
+        self._turn_around(act, self.clock() + self.settings.drain_seconds)
         sample = self.carrier.rehearse(lambda scope: moves(scope, self.salt, act.before, act.after))
         self.loser.records(sample)
         self.gainer.records(sample)
@@ -72,8 +75,24 @@ class Crossing:
             if not self.carrier.carry_chosen(noted).notes:
                 self.stop.wait(_PAUSE)
 
-    def _turn_around(self, act: Act) -> None:
-        self.reverse.drain_chosen(self._noted(act), self.clock() + self.settings.drain_seconds)
+    def settle(self, act: Act, until: float) -> None:
+        """Carry over alone what came while workers ended, and what came during that, until a round brings little.
+
+        What is not equal then has been written to since, or is to be found out inside the fence.
+        """
+        self._take_precedence(True)
+        self._turn_around(act, until)
+        noted, carried = self._noted(act), set[str]()
+        while self.carrier.carry_chosen(noted, carried).notes > _LITTLE and self.clock() < until:
+            pass
+        ours, theirs = self.loser.records(carried), self.gainer.records(carried)
+        self.suspects[act.id] = frozenset(key for key in carried if ours.get(key) != theirs.get(key))
+
+    def _take_precedence(self, whether: bool) -> None:
+        self.carrier.precedence = self.reverse.precedence = whether
+
+    def _turn_around(self, act: Act, until: float) -> None:
+        self.reverse.drain_chosen(self._noted(act), until)
 
     def drain(self, act: Act, until: float) -> Stand:
         """Carry over the rest and compare it; the route to write, with pins for scopes that cannot move."""
@@ -82,7 +101,7 @@ class Crossing:
         # fence that stands.
         if self.reverse.noted(self._noted(act)):
             raise StoreContended(f"{act.loser.other} has noted changes of the moving scopes meanwhile; try again")
-        keys = self.carrier.drain_chosen(self._noted(act), until)
+        keys = self.carrier.drain_chosen(self._noted(act), until) | self.suspects[act.id]
         debts = {each.key: each.scope for each in owed(self.new)}
         self._compare(act, keys - debts.keys())
         if act.loser is Store.NEW:

@@ -20,6 +20,7 @@ from adapters.postgres.guard import FENCE
 from adapters.postgres.ledger.journal import lock_pending, undo
 from adapters.postgres.part import these
 from adapters.postgres.schema import debt, route, route_copy
+from adapters.postgres.scope_locks import send_workers_aside
 from harness.errors import Refused
 from harness.moving import Act, Stand
 from harness.routing import Store
@@ -44,9 +45,10 @@ class RouteFences:
             with speaking_for(Store.NEW):
                 lock_pending(new, act.id)
             legacy = stack.enter_context(self._transaction(Store.LEGACY, seconds))
-            fence = _Fence(act, {Store.NEW: new, Store.LEGACY: legacy}, self._table)
-            fence.hold(act.loser)
-            yield fence
+            for store, connection in ((Store.NEW, new), (Store.LEGACY, legacy)):
+                with speaking_for(store):
+                    send_workers_aside(connection)
+            yield _Fence(act, {Store.NEW: new, Store.LEGACY: legacy}, self._table)
 
     def _probe(self, gainer: Store, seconds: float) -> None:
         """Raise StoreTimeout, holding up nobody in the loser yet, while the gainer's fence is not to be had."""
@@ -149,7 +151,11 @@ def differ(routes: Mapping[Store, Mapping[str, Any]]) -> bool:
 class _Fence:
     def __init__(self, act: Act, connections: dict[Store, Connection], table: Table) -> None:
         self._act, self._connections, self._table = act, connections, table
-        self.since = time.monotonic()
+
+    def hold_loser(self) -> float:
+        began = time.monotonic()
+        self.hold(self._act.loser)
+        return began
 
     def hold(self, store: Store) -> None:
         with speaking_for(store):

@@ -18,25 +18,35 @@ from harness.routing import Store
 _LOCK_CLASS = 0x43F0  # advisory locks of scopes: this number, and a bucket of the scope's hash
 _LOCK_BUCKETS = 1024  # a power of two; a server's lock table has room for some 6,400 locks, shared with everybody
 
-# One trip to the server. The table first: where a chunk is being copied, nothing else is waited for.
+_JOIN = "LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT; "
 _BEGIN = (
-    "LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT;"
-    " SELECT set_config('crossfade.applying', 'on', true), set_config('plan_cache_mode', 'force_custom_plan', true),"
+    "SELECT set_config('crossfade.applying', 'on', true), set_config('plan_cache_mode', 'force_custom_plan', true),"
     f" pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]})"
 )
 
 
 class StandAside(Exception):
-    """A chunk is being copied, or a whole part expanded: come back later."""
+    """A chunk is being copied, a whole part expanded, or authority about to move: come back later."""
 
 
-def begin_carrying(connection: Connection) -> None:
+def send_workers_aside(connection: Connection) -> None:
+    """Wait for the batches and chunks that are being written to this database, and let none begin.
+
+    Until the transaction ends; only who has precedence goes on carrying.
+    """
+    connection.exec_driver_sql("LOCK TABLE crossfade.standing IN SHARE ROW EXCLUSIVE MODE")
+
+
+def begin_carrying(connection: Connection, *, precedence: bool = False) -> None:
     """Begin a transaction that carries state to this database; triggers of ours stand aside until it ends.
 
-    Until then no authority moves to or from this store. Raises StandAside while a chunk is being copied.
+    Until then no authority moves to or from this store. Raises StandAside while workers have been sent aside, unless
+    it was the caller who did that.
     """
+    # One trip to the server. The table first: where a chunk is being copied, nothing else is waited for.
+    begin = _BEGIN if precedence else _JOIN + _BEGIN
     try:
-        connection.exec_driver_sql(_BEGIN, execution_options={"no_parameters": True})
+        connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
     except DBAPIError as error:
         if getattr(driver_error(error), "sqlstate", None) == "55P03":  # lock_not_available
             raise StandAside from error

@@ -4,7 +4,7 @@ They fire also for sessions that play a replica. Those that read or write our ta
 so that no writer needs a right it did not have before, and with a pinned search path.
 
 Why ours ask in their bodies whether the session carries state over, and not in a WHEN clause: PostgreSQL parses that
-clause anew for every statement, which costs a writer of single rows more than the call that it saves (docs/adr/0019).
+clause anew for every statement, which costs a writer of single rows more than the call that it saves (docs/adr/0023).
 Only a table that is about to be filled has it, for there it saves a call for each row.
 """
 

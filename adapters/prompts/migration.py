@@ -207,7 +207,15 @@ class Stores:
             told,
         )
         return Mover(
-            self.fences, self.journal, crossing.approach, crossing.drain, self.settings.move, time.monotonic, stop, told
+            self.fences,
+            self.journal,
+            crossing.approach,
+            crossing.settle,
+            crossing.drain,
+            self.settings.move,
+            time.monotonic,
+            stop,
+            told,
         )
 
     @cached_property

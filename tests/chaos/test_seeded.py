@@ -83,7 +83,7 @@ def dying() -> Iterator[None]:
 
 
 def without_drain(mover: Mover) -> Mover:
-    return replace(mover, approach=lambda _: None, drain=lambda act, _: act.after)
+    return replace(mover, approach=lambda _: None, settle=lambda *_: None, drain=lambda act, _: act.after)
 
 
 class BetweenCommits(RouteFences):

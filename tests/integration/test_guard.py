@@ -432,7 +432,7 @@ def test_trigger_that_would_fire_after_the_guard_is_refused(migration: Migration
         FOR EACH ROW EXECUTE FUNCTION public.elsewhere()
         """
     )
-    with pytest.raises(Refused, match="zzz on .* would fire after the guard"):
+    with pytest.raises(Refused, match=r"zzz on .* would fire after the guard"):
         prepare_stores(migration.app, migration.stores, id_index=False, reason="a test")
     migration.sql("ALTER TRIGGER zzz ON dispatch_organization_acme.prompt RENAME TO aaa")
     prepare_stores(migration.app, migration.stores, id_index=False, reason="a test")
