@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+ROWS ?= 1000000 3000000 10000000
 FAULTS ?= 1000
 SEED ?= 1
 
-.PHONY: help demo test check model chaos bench format docs clean
+.PHONY: help demo test check model chaos bench format truth docs clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -38,12 +39,15 @@ model: ## Check the protocol of moving authority, and that each of its rules is 
 chaos: .venv/.made ## Let everything die while authority moves, and check that nothing was lost
 	PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) --seed $(SEED)
 
-bench: .venv/.bench ## Measure, as ratios within one run
-	$(BIN)/python -m benchmarks --json bench.json
+bench: .venv/.bench ## Measure, as ratios within one run; ROWS="20000" is quick, and tells little of volume
+	$(BIN)/python -m benchmarks --json bench.json $(ROWS:%=--rows %)
 
 format: .venv/.made ## Bring the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+truth: .venv/.made ## Make every kind of corruption, ask every check, and write docs/truth-table.md
+	PYTHONPATH=tests $(BIN)/python -m truth
 
 docs: .venv/.made ## Write the generated pages of the documentation anew
 	$(BIN)/python -m harness.cli.pages docs

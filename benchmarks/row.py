@@ -20,6 +20,21 @@ class Row:
     microseconds: float
     goal: float | None = None  # microseconds
     note: str = ""
+    peak_bytes: int | None = None  # of memory, in the process that was measured
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One table. ``bare`` and ``peer`` name the rows that the others are set in relation to.
+
+    ``unit``: what its rows count, where that is not microseconds.
+    """
+
+    title: str
+    bare: str
+    peer: str
+    rows: tuple[Row, ...]
+    unit: str = "µs"
 
 
 def flat_out(call: Callable[[], object], seconds: float = 1.0) -> float:

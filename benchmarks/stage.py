@@ -24,7 +24,7 @@ from harness.catchup import drain
 from harness.cli.app import App
 from harness.cli.backfill import backfill_stores
 from harness.cli.prepare import prepare_stores
-from harness.cli.ramp import ramp_shares
+from harness.cli.shares import ramp_shares
 from harness.cli.verify import verify_stores
 from harness.config import LegacySettings, MoveSettings, NewSettings, Settings
 from harness.ports import Clock

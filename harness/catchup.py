@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
@@ -9,6 +10,7 @@ from typing import Protocol
 
 from harness.errors import StoreUnavailable
 from harness.ports import Clock
+from harness.statistics import Apply, Statistics
 
 LONGEST_PAUSE = 2.0  # seconds between two attempts at a store that is away
 
@@ -39,6 +41,25 @@ class Carried:
     @property
     def idle(self) -> bool:
         return not (self.notes or self.busy or self.aside or self.rejected)
+
+
+class WithApplies:
+    """A roll-up that adds what carriers counted since its last success.
+
+    ``applies``: what they counted since their beginning.
+    """
+
+    def __init__(self, roll_up: Callable[[Statistics], None], applies: Callable[[], Counter[Apply]]) -> None:
+        self._roll_up, self._applies = roll_up, applies
+        self._seen: Counter[Apply] = Counter()
+
+    def __call__(self, increment: Statistics) -> None:
+        now, whole = Counter(self._applies()), Statistics()
+        whole.merge(increment)
+        whole.applies.update(now - self._seen)
+        if not whole.empty:
+            self._roll_up(whole)
+        self._seen = now
 
 
 class Batches(Protocol):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -21,6 +22,8 @@ from harness.errors import ConfigError
 
 _STRICT = ConfigDict(extra="forbid")
 DEFAULT_FILE = "crossfade.toml"
+THREADS = "threads"
+EXECUTORS = rf"{THREADS}|dask://[^\s/:@]+:\d+"
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -104,6 +107,9 @@ class ShadowSettings:
     queue: int = Field(
         default=1000, ge=1, description="Comparisons that may wait; beyond it they are dropped and counted."
     )
+    roll_up_seconds: float = Field(
+        default=5.0, gt=0, le=60, description="How often a process writes what it has counted into the ledger."
+    )
     workers: int = Field(default=2, ge=1, le=64, description="Threads that ask the shadow store.")
     timeout_seconds: float = Field(
         default=2.0, gt=0, description="A shadow answer later than this is dropped and counted."
@@ -116,6 +122,13 @@ class ShadowSettings:
         default=5, ge=2, description="How often an unequal pair is looked at again before it is given up."
     )
     look_seconds: float = Field(default=0.25, gt=0, description="Pause between two looks at an unequal pair.")
+    slow_factor: float = Field(
+        default=2.0,
+        ge=1,
+        description="An answer counts as slow if it took more than so many times as long as the other store's to the "
+        "same call …",
+    )
+    slow_seconds: float = Field(default=0.005, ge=0, description="… and so much longer at least.")
     fallback: bool = Field(
         default=True, description="A read that the served store fails is answered by the other one, and counted."
     )
@@ -143,6 +156,37 @@ class CompareSettings:
 class BackfillSettings:
     chunk_rows: int = Field(default=5000, ge=1, le=1_000_000, description="Rows copied and checkpointed at once.")
     rows_per_second: float = Field(default=0.0, ge=0, description="The greatest rate, 0 for none.")
+    workers: int = Field(
+        default=2, ge=1, le=256, description="Chunks copied at once; each takes one connection to either store."
+    )
+    executor: str = Field(
+        default=THREADS,
+        pattern=f"^({EXECUTORS})$",
+        description='Who copies them: "threads" of the command itself, or a Dask cluster, "dask://HOST:PORT" of its '
+        "scheduler.",
+    )
+    chunk_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        description="What a chunk should take: the number of its rows follows, beginning with chunk_rows. 0 leaves it "
+        "at chunk_rows.",
+    )
+    max_chunk_rows: int = Field(default=50_000, ge=1, le=1_000_000, description="Rows of a chunk, at most.")
+    max_lag_seconds: float = Field(
+        default=30.0, ge=0, description="Wait while a replica of either store is further behind; 0 never waits."
+    )
+    max_lag_bytes: int = Field(
+        default=0, ge=0, description="The same in bytes, slots without a replica included; 0 never waits."
+    )
+    index_workers: int = Field(
+        default=2, ge=1, le=16, description="Indexes built at once after --defer-indexes, each on its own connection."
+    )
+    index_memory_mb: int = Field(
+        default=256, ge=1, le=65_536, description="maintenance_work_mem of each of these connections, in megabytes."
+    )
+    index_parallel: int = Field(
+        default=2, ge=0, le=64, description="max_parallel_maintenance_workers of each of these connections."
+    )
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -162,24 +206,101 @@ class VerifySettings:
         default=10.0, ge=0, description="How long the second look waits for differing rows to be carried over."
     )
     examples: int = Field(default=20, ge=0, description="Differing rows shown with their fields, at most.")
+    workers: int = Field(default=2, ge=1, le=64, description="Connections to each store that compute digests at once.")
+    segment_mb: int = Field(
+        default=64, ge=1, le=65_536, description="How much of a table is read, and kept as finished, at once."
+    )
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class GateSettings:
+    alpha: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="How likely a rate beyond its limit may pass, and how likely any gate of rates or latency may fail "
+        "although all keep their limits, at most, however often one looks.",
+    )
+    min_comparisons: int = Field(
+        default=1000, ge=1, description="Fewer settled comparisons, or pairs of calls, than this are inconclusive."
+    )
     max_mismatch_rate: float = Field(
         default=0.001, ge=0, le=1, description="Confirmed mismatches per settled comparison, at most."
     )
-    min_comparisons: int = Field(
-        default=1000, ge=1, description="Fewer settled comparisons than this are inconclusive."
+    max_error_rate: float = Field(
+        default=0.001,
+        ge=0,
+        le=1,
+        description="Share of the calls that new fails where legacy answers the same, at most; of writes, of failures "
+        "beyond legacy's share.",
+    )
+    max_slow_rate: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of new's answers that are slow (shadow.slow_factor, shadow.slow_seconds), beyond legacy's "
+        "share, at most.",
+    )
+    max_rejected_rate: float = Field(
+        default=0.1, ge=0, le=1, description="Share of the changes carried over that are refused at first, at most."
+    )
+    max_slowdown: float = Field(
+        default=1.5, gt=0, description="New's p50, p95 and p99 over legacy's, per operation, at most …"
+    )
+    slowdown_seconds: float = Field(
+        default=0.002, ge=0, description="… but differences of less than this do not matter."
     )
     max_lag_seconds: float = Field(default=5.0, gt=0, description="Oldest dirty note's age, at most.")
-    max_slowdown: float = Field(
-        default=1.5, gt=0, description="New's 99th percentile over legacy's, per operation, at most."
-    )
-    max_error_rate: float = Field(
-        default=0.001, ge=0, le=1, description="Failed operations of new beyond legacy's share, at most."
+    max_dirty_keys: int = Field(
+        default=10_000, ge=0, description="Notes of either store not yet carried over, at most."
     )
     verify_hours: float = Field(default=24.0, gt=0, description="A verification older than this is inconclusive.")
+    max_rollback_debt: int = Field(
+        default=0,
+        ge=0,
+        description="Records of new that legacy cannot hold and a rollback would leave behind, at most.",
+    )
+    rehearse_rollback: bool = Field(default=False, description="Whether a rollback must have been carried out before.")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class RampSettings:
+    reads: tuple[float, ...] = Field(
+        default=(1.0, 5.0, 25.0, 50.0, 100.0),
+        description="Steps of an automatic ramp: percent of reads, each more than the one before.",
+    )
+    writes: tuple[float, ...] = Field(
+        default=(1.0, 10.0, 50.0, 100.0),
+        description="Its steps after the reads': percent of scopes whose writes move. Empty: only reads are ramped.",
+    )
+    step_seconds: float = Field(default=3600.0, ge=0, description="How long a step lasts, at least.")
+    look_seconds: float = Field(default=5.0, gt=0, le=300, description="Pause between two looks at the gates.")
+    retreat: Literal["zero", "step"] = Field(
+        default="zero", description="Where a failed gate leads: to nothing at all, or to the step before."
+    )
+    gates: tuple[str, ...] = Field(
+        default=(
+            "verified",
+            "mismatches",
+            "errors",
+            "slow",
+            "latency",
+            "rejections",
+            "lag",
+            "dirty",
+            "rogue",
+        ),
+        min_length=1,
+        description="Gates that an automatic ramp asks, each time on what was counted since its step began.",
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("reads", "writes"):
+            steps = getattr(self, name)
+            if not all(0 < step <= 100 for step in steps) or any(b <= a for a, b in pairwise(steps)):
+                raise ValueError(f"ramp.{name} must rise from step to step, within 0 and 100: {list(steps)}")
+        if not self.reads and not self.writes:
+            raise ValueError("ramp.reads and ramp.writes are both empty: there is no step to go to")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -196,6 +317,7 @@ class Settings:
     catchup: CatchupSettings = CatchupSettings()
     verify: VerifySettings = VerifySettings()
     gates: GateSettings = GateSettings()
+    ramp: RampSettings = RampSettings()
 
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that change with any setting but the two addresses."""

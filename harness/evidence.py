@@ -37,6 +37,8 @@ class Evidence:
     ``verification``: the latest one, None if there was none; ``earlier`` ones latest first.
     ``quarantined``, ``mismatches`` and ``debts`` may be samples; ``quarantined_total`` and ``debts_total`` count all.
     ``quarantined_accepted``: rows in quarantine that somebody accepted by name to leave behind.
+    ``contract``: names of all operations there are, used or not. ``rogue_at``: when the latest rogue write was made.
+    ``rolled_back_at``: when authority last went back to legacy.
     ``uncaptured``: parts of legacy, such as tenants created since prepare, whose changes nobody notes.
     ``new_only``: records of new that legacy cannot hold. ``debts``: those that it could, but for what they say.
     ``rogue_writes``: what each store took without authority. ``unfinished``: the act that is pending, in words.
@@ -51,6 +53,7 @@ class Evidence:
     statistics: Statistics = field(default_factory=Statistics)
     by_minute: tuple[tuple[datetime, Statistics], ...] = ()
     lag_by_minute: tuple[tuple[datetime, Mapping[Store, float]], ...] = ()
+    contract: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
     verification: Verification | None = None
     earlier: tuple[Verification, ...] = ()
@@ -65,6 +68,8 @@ class Evidence:
     runs: tuple[RunTotals, ...] = ()
     new_only: int = 0
     rogue_writes: Mapping[Store, int] = field(default_factory=dict)
+    rogue_at: datetime | None = None
+    rolled_back_at: datetime | None = None
     debts: tuple[Debt, ...] = ()
     debts_total: int = 0
     unfinished: str = ""
@@ -132,6 +137,15 @@ def duration(seconds: float) -> str:
     size, unit = next(((size, unit) for below, size, unit in _UNITS if abs(seconds) < below), (86_400.0, "days"))
     number = seconds / size
     return f"{number:,.0f} {unit}" if abs(number) >= 100 else f"{number:.3g} {unit}"
+
+
+def size(octets: float) -> str:
+    """Bytes in the unit that suits them, to three digits."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if octets < 999.5:
+            return f"{octets:.3g} {unit}"
+        octets /= 1000
+    return f"{octets:.3g} TB" if octets < 999.5 else f"{octets:,.0f} TB"
 
 
 def named(names: Sequence[str], most: int = 6) -> str:

@@ -14,6 +14,10 @@ NAMES = frozenset(
     {
         "backfill.before_commit",  # a chunk is applied, nothing of it is durable
         "backfill.after_commit",  # a chunk and its checkpoint are durable, the next has not begun
+        "indexes.recorded",  # indexes are written down and about to be dropped, nothing of it is durable
+        "indexes.put_off",  # they are written down and dropped, both durable
+        "indexes.before_commit",  # one is built, not durable
+        "indexes.built",  # one is built and durable, others may be missing
         "catchup.before_apply",  # notes and rows are read, nothing is applied
         "catchup.before_commit",  # rows are applied, not durable
         "catchup.after_commit",  # rows are durable, their notes not yet deleted
@@ -26,11 +30,15 @@ NAMES = frozenset(
         "move.lost",  # the loser's route is durable, the gainer's is not: nobody may write
         "move.gained",  # both routes are durable, phase and journal are not
         "move.finished",  # all of it is durable
+        "autoramp.intended",  # where the automatic ramp goes is noted, nothing has moved
+        "autoramp.moved",  # the route has moved, the automatic ramp's course does not say so
+        "autoramp.noted",  # the course says so
         "recover.judged",  # it is known whether the act happened, nothing has been done about it
         "recover.gained",  # the gainer has the loser's route, the journal is still open
         "complete.phase_moved",  # the migration is complete, nothing of ours has been removed
         "complete.new_free",  # new's triggers are gone, legacy's are not
         "uninstall.ledger_closed",  # the ledger is back at IDLE, legacy still has all of ours
+        "verify.segment_kept",  # one segment's sums are durable, others are not
         "prepare.capture_attached",  # triggers are in place, the phase has not moved
     }
 )

@@ -17,7 +17,7 @@ from harness.errors import CrossfadeError
 from harness.ports import Publisher, SampleSink
 from harness.records import MismatchSample
 from harness.routing import RouteView, Store
-from harness.statistics import Drop, Failure, Result, Role, Statistics
+from harness.statistics import Drop, Failure, Paired, Result, Role, Statistics
 
 T = TypeVar("T")
 RollUp = Callable[[Statistics], None]
@@ -65,9 +65,12 @@ class Buffer(Generic[T]):
 
 
 class Track:
-    """What was observed of one operation since the last drain. ``calls`` by store, role, and whether it failed."""
+    """What was observed of one operation since the last drain. ``calls`` by store, role, and whether it failed.
 
-    __slots__ = ("calls", "drops", "fallbacks", "fields", "name", "rerouted", "results")
+    ``paired``: legacy's and new's seconds for the same operation.
+    """
+
+    __slots__ = ("calls", "drops", "fallbacks", "fields", "name", "paired", "pairs", "rerouted", "results")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -78,6 +81,8 @@ class Track:
         self.drops = {reason: Tally() for reason in Drop}
         self.fallbacks, self.rerouted = Tally(), Tally()
         self.fields: Buffer[frozenset[str]] = Buffer(BUFFER)
+        self.pairs = {result: Tally() for result in Paired}
+        self.paired: Buffer[tuple[float, float]] = Buffer(BUFFER)
 
     def drain(self, into: Statistics) -> list[tuple[Store, Role, list[float], bool]]:
         """Move everything into ``into``, and answer the calls with their durations."""
@@ -103,7 +108,16 @@ class Track:
             into.fallbacks[self.name] += n
         if n := self.rerouted.take():
             into.rerouted[self.name] += n
+        self._drain_pairs(into)
         return calls
+
+    def _drain_pairs(self, into: Statistics) -> None:
+        for result, tally in self.pairs.items():
+            if n := tally.take():
+                into.pairs[self.name, result] += n
+        if paired := self.paired.take():
+            into.paired[self.name, Store.LEGACY].add_all(legacy for legacy, _ in paired)
+            into.paired[self.name, Store.NEW].add_all(new for _, new in paired)
 
 
 class Recorder:

@@ -49,7 +49,8 @@ class AuditEntry:
 class Quarantined:
     """A legacy row that cannot be represented in new. ``key`` is canonical, ``local`` legacy's own.
 
-    ``accepted``: why somebody accepted by name that it is left behind.
+    ``accepted``: why somebody accepted by name that it is left behind; ``image``: what the row said then, long texts
+    by their length alone.
     """
 
     key: str
@@ -59,6 +60,9 @@ class Quarantined:
     reason: str
     since: datetime
     accepted: str | None = None
+    accepted_by: str | None = None
+    accepted_at: datetime | None = None
+    image: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,9 @@ class RowDifference:
 class Verification:
     """What one run of verify found. ``transient`` rows differed at first and were equal at a later look.
 
-    ``owed``: rows that new holds and legacy cannot, which is known (rollback debt).
+    ``at``: the moment that it speaks of, the first of the ``snapshots`` that it rests on. ``owed``: rows that new holds
+    and legacy cannot, which is known (rollback debt). ``restriction``: what alone was looked at, in words, empty for
+    everything; a verdict with one is never a pass.
     """
 
     at: datetime
@@ -109,6 +115,8 @@ class Verification:
     seconds: float
     examples: tuple[RowDifference, ...] = ()
     owed: int = 0
+    restriction: str = ""
+    snapshots: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 from harness.bound import Bound
 from harness.errors import RepositoryError, StoreUnavailable
 from harness.live import LiveRoute
+from harness.pairing import Pairing
 from harness.ports import Clock
 from harness.recorder import BUFFER
 from harness.routing import Route, RouteView, Store
@@ -89,7 +90,7 @@ def routed_read(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
             calls.lost.add()
         if random() * 100.0 < route.shadow_percent:
             if len(queue) < shadow.room:
-                queue.append((bound, store, args, kwargs, answer, None))
+                queue.append((bound, store, args, kwargs, answer, None, seconds))
             else:
                 refuse(track)
         return answer
@@ -128,23 +129,28 @@ def _failed_read(bound: Bound, wiring: Wiring) -> Callable[..., tuple[Any] | Non
         kwargs: dict[str, Any],
     ) -> tuple[Any] | None:
         """The other store's answer, or None: the error is the caller's. Raises the other store's refusal."""
-        track.calls[store, Role.SERVED, not isinstance(error, RepositoryError)].add(seconds)
+        refused = isinstance(error, RepositoryError)
+        track.calls[store, Role.SERVED, not refused].add(seconds)
         unavailable = isinstance(error, StoreUnavailable)
         # Before anything is raised: an error that only one of the stores has is what comparing is for.
-        if wiring.random() * 100.0 < route.shadow_percent:
+        drawn = wiring.random() * 100.0 < route.shadow_percent
+        if drawn:
             if unavailable:
                 track.drops[Drop.STORE_FAILED].add()
             elif len(queue) < shadow.room:
-                queue.append((bound, store, args, kwargs, None, type(error)))
+                queue.append((bound, store, args, kwargs, None, type(error), seconds if refused else None))
             else:
                 shadow.refuse(track)
-        return _fall_back(bound, wiring.clock, store.other, args, kwargs) if unavailable and wiring.fallback else None
+        if not (unavailable and wiring.fallback):
+            return None
+        # As many of the pairs are noted as of those that are compared, or failures would seem more frequent.
+        return _fall_back(bound, wiring.clock, store.other, args, kwargs, shadow.pairing if drawn else None)
 
     return failed
 
 
 def _fall_back(
-    bound: Bound, clock: Clock, store: Store, args: tuple[Any, ...], kwargs: dict[str, Any]
+    bound: Bound, clock: Clock, store: Store, args: tuple[Any, ...], kwargs: dict[str, Any], pairing: Pairing | None
 ) -> tuple[Any] | None:
     """What the store answers, None when it fails as well. Raises its RepositoryError, which is an answer."""
     bound.track.fallbacks.add()
@@ -157,4 +163,7 @@ def _fall_back(
         failed = True
         return None
     finally:
-        bound.track.calls[store, Role.SERVED, failed].add(clock() - began)
+        seconds = clock() - began
+        bound.track.calls[store, Role.SERVED, failed].add(seconds)
+        if pairing is not None:
+            pairing.note(bound.track, store.other, None, None if failed else seconds)

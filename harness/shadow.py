@@ -21,6 +21,7 @@ from harness.breaker import Breaker
 from harness.compare import Comparison, Outcome, Pair
 from harness.config import ShadowSettings
 from harness.errors import CannotHold, NoAuthority, RepositoryError, StoreUnavailable
+from harness.pairing import Pairing
 from harness.ports import Clock
 from harness.recorder import Recorder, Track
 from harness.records import FieldDifference, MismatchSample
@@ -28,8 +29,9 @@ from harness.routing import Store
 from harness.statistics import Drop, Failure, Result, Role
 from harness.workers import Worker, Workers
 
-# What a caller leaves behind: a bare tuple, because making one costs the caller a thirtieth of a microsecond.
-Task = tuple[Bound, Store, tuple[Any, ...], dict[str, Any], object, type[BaseException] | None]
+# What a caller leaves behind: a bare tuple, because making one costs the caller a thirtieth of a microsecond. Last the
+# seconds in which the store answered, None if it failed.
+Task = tuple[Bound, Store, tuple[Any, ...], dict[str, Any], object, type[BaseException] | None, float | None]
 Apart = Callable[[str | None, Hashable | None], Drop | None]
 Settled = Callable[[str | None, Hashable | None], bool]
 
@@ -76,6 +78,7 @@ class Shadow:
         self._apart, self._settled, self._clock, self._now = apart, settled, clock, now
         self.queue: deque[Task] = deque()
         self.room = 0  # until it is started
+        self.pairing = Pairing(settings)
         self._refusal = Drop.STOPPED
         self._looks: deque[Look] = deque()  # in the order in which they fall due, for the pause is always the same
         self._breakers = {store: Breaker(settings.breaker_failures, settings.breaker_seconds, clock) for store in Store}
@@ -138,11 +141,13 @@ class Shadow:
 
     def _late(self, job: Task | Look, store: Store | None, seconds: float) -> None:
         bound = job.bound if isinstance(job, Look) else job[0]
+        stopped = self._refusal is Drop.STOPPED
         if store is not None:
             self._breakers[store].failed()
             if not isinstance(job, Look) and bound.timed:
                 bound.track.calls[store, Role.SHADOWED, True].add(seconds)
-        stopped = self._refusal is Drop.STOPPED
+                if not stopped:  # else it was given up before its time, which is not the store's fault
+                    self.pairing.note(bound.track, job[1], job[6], None)
         bound.track.drops[Drop.STOPPED if stopped else Drop.TIMEOUT if store is not None else Drop.UNSETTLED].add()
 
     def _stranded(self) -> None:
@@ -156,8 +161,8 @@ class Shadow:
     # One comparison
 
     def _compare(self, worker: Worker[Task | Look], task: Task) -> None:
-        bound, served, args, kwargs, answer, error = task
-        shadowed = self._ask(worker, bound, served.other, args, kwargs, counted=bound.timed)
+        bound, served, args, kwargs, answer, error, _ = task
+        shadowed = self._ask(worker, bound, served.other, args, kwargs, first=task if bound.timed else None)
         pair = Pair.of(served, Outcome(answer, error), shadowed)
         if _cannot_hold(pair):
             worker.conclude(bound.track.drops[Drop.HELD].add)
@@ -248,9 +253,9 @@ class Shadow:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        counted: bool = False,
+        first: Task | None = None,
     ) -> Outcome:
-        """What the store answers or raises.
+        """What the store answers or raises. ``first``: the task of which this is the first call, to be counted.
 
         Raises StoreUnavailable, _BreakerOpen, Abandoned when it is late, and NoAuthority, which is no answer.
         """
@@ -262,9 +267,10 @@ class Shadow:
         error = outcome.error
         unavailable = error is not None and issubclass(error, StoreUnavailable)
         (breaker.failed if unavailable else breaker.succeeded)()
-        if counted:
-            failed = error is not None and not issubclass(error, RepositoryError)
-            bound.track.calls[store, Role.SHADOWED, failed].add(self._clock() - began)
+        if first is not None:
+            failed, took = error is not None and not issubclass(error, RepositoryError), self._clock() - began
+            bound.track.calls[store, Role.SHADOWED, failed].add(took)
+            self.pairing.note(bound.track, first[1], first[6], None if failed else took)
         if unavailable:
             raise StoreUnavailable(f"{store} did not answer {bound.track.name}; the comparison is dropped")
         if error is not None and issubclass(error, NoAuthority):

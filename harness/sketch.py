@@ -45,11 +45,19 @@ class Sketch:
         """The value below which the share ``q`` (0 to 1) of all durations lies, in seconds; None if there are none."""
         if not self.count:
             return None
-        rank, seen = q * (self.count - 1), 0
+        return float(2 * _GAMMA ** self._place(q * (self.count - 1)) / (_GAMMA + 1))
+
+    def around(self, rank: int) -> tuple[float, float]:
+        """Two durations in seconds between which the one of this rank lies; rank 0 is the shortest."""
+        place = self._place(rank)
+        return float(_GAMMA ** (place - 1)), float(_GAMMA**place)
+
+    def _place(self, rank: float) -> int:
+        seen = 0
         for place in sorted(self.buckets):
             seen += self.buckets[place]
             if seen > rank:
-                return float(2 * _GAMMA**place / (_GAMMA + 1))
+                return place
         raise AssertionError("the buckets hold fewer durations than were counted")
 
     def dump(self) -> dict[str, object]:

@@ -50,6 +50,24 @@ class Failure(StrEnum):
     WORKER = "worker"  # a comparison ended in an error of ours
 
 
+class Paired(StrEnum):
+    """What came of an operation that both stores were asked. Each such pair is one of these."""
+
+    ANSWERED = "answered"  # by both; refusals are answers
+    SLOW = "slow"  # by both, and new was much slower than legacy
+    LEGACY_SLOW = "legacy_slow"  # by both, and legacy was as much slower than new
+    NEW_FAILED = "new_failed"  # where legacy answered
+    LEGACY_FAILED = "legacy_failed"  # where new answered
+    BOTH_FAILED = "both_failed"
+
+
+class Apply(StrEnum):
+    """What came of carrying over what had changed in a scope."""
+
+    CARRIED = "carried"  # what had been refused before does not count again
+    REJECTED = "rejected"  # the first time; further attempts do not count
+
+
 OperationKey = tuple[str, Store, Role]
 
 
@@ -60,6 +78,9 @@ class Statistics:
     served calls, and a write one for each store that was asked in turn, so the operations that callers asked for are
     the served calls less the fallbacks and the rerouted ones, and the unrecorded ones on top. Rehearsals of refused
     writes are compared, and not timed.
+
+    ``pairs`` and ``paired`` are of reads that both stores were asked, each for the same; ``paired`` are the latencies
+    of those that both answered.
     """
 
     def __init__(self) -> None:
@@ -72,6 +93,9 @@ class Statistics:
         self.rerouted: Counter[str] = Counter()  # calls of a write beyond its first: the authority was elsewhere
         self.unrecorded: Counter[str] = Counter()  # calls whose latency was lost because a buffer was full
         self.failures: Counter[Failure] = Counter()
+        self.pairs: Counter[tuple[str, Paired]] = Counter()
+        self.paired: dict[tuple[str, Store], Sketch] = defaultdict(Sketch)
+        self.applies: Counter[Apply] = Counter()
 
     def merge(self, other: Statistics) -> None:
         for key, sketch in other.latencies.items():
@@ -84,11 +108,15 @@ class Statistics:
         self.rerouted.update(other.rerouted)
         self.unrecorded.update(other.unrecorded)
         self.failures.update(other.failures)
+        self.pairs.update(other.pairs)
+        for of_store, sketch in other.paired.items():
+            self.paired[of_store].merge(sketch)
+        self.applies.update(other.applies)
 
     @property
     def empty(self) -> bool:
         """Whether nothing at all was counted."""
-        counted = (self.latencies, self.comparisons, self.drops, self.failures)
+        counted = (self.latencies, self.comparisons, self.drops, self.failures, self.pairs, self.applies)
         return not any((*counted, self.fallbacks, self.rerouted, self.unrecorded))
 
     def latency(self, store: Store, role: Role | None = None, operation: str | None = None) -> Sketch:
@@ -107,6 +135,14 @@ class Statistics:
                 counted[result] += n
         return counted
 
+    def pairs_of(self, operation: str) -> Counter[Paired]:
+        """What came of the operation where both stores were asked."""
+        return Counter({each: n for (name, each), n in self.pairs.items() if name == operation})
+
+    def pair_latency(self, operation: str, store: Store) -> Sketch:
+        """A store's latencies of the operation, where both stores answered the same."""
+        return self.paired.get((operation, store)) or Sketch()
+
     @property
     def operations(self) -> list[str]:
         return sorted({name for name, _, _ in self.latencies} | {name for name, _ in self.comparisons})
@@ -123,6 +159,9 @@ class Statistics:
             "rerouted": [[name, n] for name, n in self.rerouted.items()],
             "unrecorded": [[name, n] for name, n in self.unrecorded.items()],
             "failures": [[part, n] for part, n in self.failures.items()],
+            "pairs": [[*key, n] for key, n in self.pairs.items()],
+            "paired": [[*key, sketch.dump()] for key, sketch in self.paired.items()],
+            "applies": [[result, n] for result, n in self.applies.items()],
         }
 
     @classmethod
@@ -140,4 +179,8 @@ class Statistics:
         found.rerouted.update(dict(dumped.get("rerouted", ())))  # older dumps have none
         found.unrecorded.update(dict(dumped["unrecorded"]))
         found.failures.update({Failure(part): n for part, n in dumped["failures"]})
+        found.pairs.update({(name, Paired(result)): n for name, result, n in dumped.get("pairs", ())})
+        for name, store, sketch in dumped.get("paired", ()):
+            found.paired[name, Store(store)] = Sketch.load(sketch)
+        found.applies.update({Apply(result): n for result, n in dumped.get("applies", ())})
         return found

@@ -159,6 +159,6 @@ def _rehearse(
     elif isinstance(refusal, CannotHold):  # the other store may well hold it: there is nothing to compare
         bound.track.drops[Drop.HELD].add()
     elif len(shadow.queue) < shadow.room:
-        shadow.queue.append((rehearsed, store, args, kwargs, None, type(refusal)))
+        shadow.queue.append((rehearsed, store, args, kwargs, None, type(refusal), None))
     else:
         shadow.refuse(bound.track)

@@ -136,7 +136,7 @@ def _verification(model: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         return
     counts = ("compared", "missing", "extra", "different", "transient", "unsettled", "quarantined", "unaccounted")
-    rows = [[stamp(run["at"]), run["verdict"], *(count(run[key]) for key in counts)] for run in runs]
+    rows = [[stamp(run["at"]), _of(run), *(count(run[key]) for key in counts)] for run in runs]
     yield from _table(("at", "verdict", *counts), rows, numbers_from=2)
     examples = [
         (row["key"], row["scope"], row["kind"], field["field"], field["legacy"], field["new"])
@@ -145,6 +145,11 @@ def _verification(model: Mapping[str, Any]) -> Iterator[str]:
     ]
     if examples:
         yield from _texts(("row", "scope", "kind", "field", "legacy", "new"), examples)
+
+
+def _of(run: Mapping[str, Any]) -> str:
+    """The verdict, and of what alone, if not of everything."""
+    return plain(f"{run['verdict']} ({run['restriction']})") if run["restriction"] else str(run["verdict"])
 
 
 def _quarantine(model: Mapping[str, Any]) -> Iterator[str]:

@@ -78,6 +78,7 @@ def model(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[st
                 "verdict": gate.verdict.value,
                 "evidence": readable(gate.evidence, 2000),
                 "next": gate.next_step,
+                "figures": dict(gate.figures),
             }
             for gate in gates
         ],
@@ -190,6 +191,7 @@ def _verified(found: Verification) -> dict[str, Any]:
     return {
         "at": iso(found.at),
         "verdict": found.verdict.value,
+        "restriction": found.restriction,
         "compared": found.compared,
         "missing": found.missing,
         "extra": found.extra,

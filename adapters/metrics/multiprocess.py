@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapters.metrics.definitions import METRICS
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-STORE_GAUGES = frozenset({"crossfade_dirty_keys", "crossfade_lag_seconds", "crossfade_quarantined_rows"})
+STORE_GAUGES = frozenset(metric.name for metric in METRICS if metric.of_stores)
 
 
 @contextmanager

@@ -1,20 +1,40 @@
-"""The Prometheus publisher. docs/metrics.md lists every metric; a test holds the two together."""
+"""The Prometheus publisher, and the server that shows what it publishes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from adapters.metrics import definitions
+from adapters.metrics.definitions import Definition
 from harness.backfill import Copied
 from harness.catchup import Carried
 from harness.errors import ConfigError
-from harness.records import Backlog
+from harness.phases import Phase
+from harness.records import Backlog, Verdict
 from harness.routing import RouteView, Store
-from harness.statistics import Role, Statistics
+from harness.statistics import Result, Role, Statistics
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_VERDICTS = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}  # so that the least is that of all together
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a migration stands. ``verified``: seconds since 1970 of the verification that counts, 0 without one.
+
+    ``enforcing``: whether each store's guard refuses what it has no authority for. ``rejected``: scopes that were.
+    """
+
+    phase: Phase
+    enforcing: Mapping[Store, bool]
+    verified: float
+    rejected: int
+    gates: Mapping[str, Verdict]
 
 
 class PrometheusPublisher:
@@ -25,61 +45,38 @@ class PrometheusPublisher:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._operations = self._counter(
-            "crossfade_operations_total",
-            "Calls of one store; failed ones were unavailable or raised an unknown error, refusals are answers.",
-            "operation",
-            "store",
-            "role",
-            "outcome",
-        )
-        self._seconds = Histogram(
-            "crossfade_operation_seconds",
-            "Duration of a call of one store, failed ones included.",
-            ("operation", "store", "role"),
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._comparisons = self._counter(
-            "crossfade_comparisons_total", "Pairs of answers, by what comparing them found.", "operation", "result"
-        )
-        self._fields = self._counter(
-            "crossfade_mismatched_fields_total", "Fields that differed in confirmed mismatches.", "operation", "field"
-        )
-        self._drops = self._counter(
-            "crossfade_comparisons_dropped_total", "Comparisons that were not made or not settled, and why.", "reason"
-        )
-        self._fallbacks = self._counter(
-            "crossfade_fallbacks_total",
-            "Reads that the other store answered because the drawn one was away.",
-            "operation",
-        )
-        self._rerouted = self._counter(
-            "crossfade_writes_rerouted_total",
-            "Writes offered to another store, because authority had moved or was not told.",
-            "operation",
-        )
-        self._unrecorded = self._counter(
-            "crossfade_calls_unrecorded_total", "Calls whose duration was lost because a buffer was full.", "operation"
-        )
-        self._failures = self._counter(
-            "crossfade_failures_total", "Failures of the harness's own parts, which no caller notices.", "part"
-        )
-        self._percent = self._gauge("crossfade_route_percent", "The route that this process follows.", "kind")
-        self._epoch = self._gauge("crossfade_route_epoch", "Grows with every change of the route.")
-        self._dirty = self._gauge("crossfade_dirty_keys", "Notes of changes not yet carried over.", "store")
-        self._lag = self._gauge("crossfade_lag_seconds", "Age of the oldest such note, 0 without one.", "store")
-        self._quarantined = self._gauge("crossfade_quarantined_rows", "Rows in quarantine.")
-        self._debt = self._gauge("crossfade_rollback_debt_rows", "Records of new that legacy cannot hold.")
-        self._rogue = self._gauge("crossfade_rogue_writes", "Writes that a store took without authority.", "store")
-        self._unfinished = self._gauge("crossfade_unfinished_acts", "1 while an act of authority is pending, else 0.")
-        self._carried = self._counter("crossfade_rows_carried_total", "Rows carried over by catch-up.", "kind")
-        self._copied = self._counter("crossfade_rows_copied_total", "Rows that backfill accounted for.", "result")
+        self._operations = self._counter(definitions.OPERATIONS)
+        self._seconds = self._histogram(definitions.OPERATION_SECONDS)
+        self._comparisons = self._counter(definitions.COMPARISONS)
+        self._fields = self._counter(definitions.FIELDS)
+        self._drops = self._counter(definitions.DROPS)
+        self._fallbacks = self._counter(definitions.FALLBACKS)
+        self._rerouted = self._counter(definitions.REROUTED)
+        self._unrecorded = self._counter(definitions.UNRECORDED)
+        self._failures = self._counter(definitions.FAILURES)
+        self._percent = self._gauge(definitions.ROUTE_PERCENT)
+        self._epoch = self._gauge(definitions.ROUTE_EPOCH)
+        self._dirty = self._gauge(definitions.DIRTY_KEYS)
+        self._lag = self._gauge(definitions.LAG)
+        self._quarantined = self._gauge(definitions.QUARANTINED)
+        self._debt = self._gauge(definitions.DEBT)
+        self._rogue = self._gauge(definitions.ROGUE)
+        self._unfinished = self._gauge(definitions.UNFINISHED)
+        self._rejected = self._gauge(definitions.REJECTED)
+        self._enforcing = self._gauge(definitions.ENFORCING)
+        self._phase = self._gauge(definitions.PHASE_NOW)
+        self._verified = self._gauge(definitions.VERIFIED)
+        self._gates = self._gauge(definitions.GATES)
+        self._notes = self._counter(definitions.NOTES_CARRIED)
+        self._carried = self._counter(definitions.ROWS_CARRIED)
+        self._copied = self._counter(definitions.ROWS_COPIED)
+        self._named: set[str] = set()
 
     # What the router publishes
 
     def calls(self, operation: str, store: Store, role: Role, seconds: Sequence[float], failed: bool) -> None:
         outcome = "failed" if failed else "answered"
+        self._begin(operation)
         self._operations.labels(operation, store, role, outcome).inc(len(seconds))
         observe = self._seconds.labels(operation, store, role).observe
         for duration in seconds:
@@ -87,6 +84,7 @@ class PrometheusPublisher:
 
     def counts(self, increment: Statistics) -> None:
         for (operation, result), n in increment.comparisons.items():
+            self._begin(operation)
             self._comparisons.labels(operation, result).inc(n)
         for (operation, field), n in increment.fields.items():
             self._fields.labels(operation, field).inc(n)
@@ -122,8 +120,20 @@ class PrometheusPublisher:
             self._rogue.labels(store).set(writes)
         self._unfinished.set(int(unfinished))
 
+    def standing(self, standing: Standing) -> None:
+        """What the ledger says of the migration."""
+        for phase in Phase:
+            self._phase.labels(phase).set(int(phase is standing.phase))
+        for store, enforcing in standing.enforcing.items():
+            self._enforcing.labels(store).set(int(enforcing))
+        self._verified.set(standing.verified)
+        self._rejected.set(standing.rejected)
+        for gate, verdict in standing.gates.items():
+            self._gates.labels(gate).set(_VERDICTS[verdict])
+
     def carried(self, done: Carried) -> None:
         """Count one batch of catch-up."""
+        self._notes.inc(done.notes)
         for kind, n in (("upserted", done.upserted), ("deleted", done.deleted), ("quarantined", done.quarantined)):
             self._carried.labels(kind).inc(n)
 
@@ -137,11 +147,35 @@ class PrometheusPublisher:
         ):
             self._copied.labels(result).inc(n)
 
-    def _counter(self, name: str, what: str, *labels: str) -> Counter:
-        return Counter(name, what, labels, registry=self._registry)
+    def _begin(self, operation: str) -> None:
+        """Have an operation's series begin at zero: of a series that begins later, Prometheus misses the first step."""
+        if operation in self._named:
+            return
+        self._named.add(operation)
+        for result in Result:
+            self._comparisons.labels(operation, result)
+        for store, role, outcome in product(Store, Role, definitions.OUTCOME.values):
+            self._operations.labels(operation, store, role, outcome)
+        for metric in (self._fallbacks, self._rerouted, self._unrecorded):
+            metric.labels(operation)
 
-    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
-        return Gauge(name, what, labels, registry=self._registry, multiprocess_mode="livemostrecent")
+    def _counter(self, of: Definition) -> Counter:
+        """A counter; its series begin at zero, where the labels' values are known beforehand."""
+        made = Counter(of.name, of.what, _names(of), registry=self._registry)
+        if of.labels and all(label.values for label in of.labels):
+            for values in product(*(label.values for label in of.labels)):
+                made.labels(*values)
+        return made
+
+    def _gauge(self, of: Definition) -> Gauge:
+        return Gauge(of.name, of.what, _names(of), registry=self._registry, multiprocess_mode="livemostrecent")
+
+    def _histogram(self, of: Definition) -> Histogram:
+        return Histogram(of.name, of.what, _names(of), buckets=SECONDS, registry=self._registry)
+
+
+def _names(of: Definition) -> list[str]:
+    return [label.name for label in of.labels]
 
 
 @contextmanager

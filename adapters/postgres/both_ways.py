@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Hashable
 
 from adapters.postgres.carry import StateCarrier
 from harness.catchup import Carried
+from harness.statistics import Apply
 
 
 class BothWays:
@@ -21,6 +23,10 @@ class BothWays:
     def tidy(self) -> None:
         for carrier in self._carriers:
             carrier.tidy()
+
+    def applies(self) -> Counter[Apply]:
+        """What came of changes carried over, in both directions, since the beginning."""
+        return sum((carrier.applies for carrier in self._carriers), Counter[Apply]())
 
     def notes_left(self) -> int:
         return sum(carrier.notes_left() for carrier in self._carriers)

@@ -18,6 +18,7 @@ Why no interleaving of workers, writers, moves of authority and crashes loses a 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from threading import Event
@@ -44,6 +45,7 @@ from harness.errors import CrossfadeError, Refused, RepositoryError, StoreConten
 from harness.failpoints import passing
 from harness.ports import Clock
 from harness.routing import Store
+from harness.statistics import Apply
 
 _WHOLE_SCOPE = 50_000  # notes of one scope that are tried together, at most
 _PAUSE = 0.005
@@ -71,6 +73,7 @@ class StateCarrier:
         self.precedence = False  # whoever uses this carrier has sent all others aside, in both databases
         self._skipped = 0  # notes that other workers seem to be at
         self._left_alone: dict[str, float] = {}  # rejected scopes, the empty text for none, and until when
+        self.applies: Counter[Apply] = Counter()  # since the beginning; any thread may read it
 
     def _meet(self) -> None:
         """Know both stores' parts as they are now."""
@@ -214,11 +217,11 @@ class StateCarrier:
                 if not batch.notes:
                     return Carried(busy=len(notes))
                 applied = self._apply(taking, batch)
-                unfit = _unfit(batch, applied)
+                unfit, scopes, forgiven = _unfit(batch, applied), {note.scope for note in batch.notes}, list[int]()
                 if self._taker.store is Store.NEW:
                     quarantine.settle(taking, batch.keys, unfit)
                     debt.settle(taking, batch.keys, [])  # after the rows: what is as legacy has it, legacy can hold
-                    accept(taking, {note.scope for note in batch.notes})
+                    forgiven.append(accept(taking, scopes))
                 passing("catchup.before_commit")
         except StandAside:
             return Carried(aside=True)
@@ -226,8 +229,9 @@ class StateCarrier:
             self._meet()
             return Carried(busy=len(notes))
         passing("catchup.after_commit")
-        self._notes.settle(batch.notes, also=lambda giving: self._book_debt(giving, batch, unfit))
+        self._notes.settle(batch.notes, also=lambda giving: forgiven.append(self._book_debt(giving, batch, unfit)))
         passing("catchup.after_forget")
+        self.applies[Apply.CARRIED] += len(scopes) - sum(forgiven)
         if carried is not None:
             carried |= batch.keys
         left = len(notes) - len(batch.notes)
@@ -245,13 +249,14 @@ class StateCarrier:
             taking.execute(insert(dirty), notes)
         return applied
 
-    def _book_debt(self, giving: Connection, batch: Batch, unfit: _Unfit) -> None:
+    def _book_debt(self, giving: Connection, batch: Batch, unfit: _Unfit) -> int:
         """The ledger is in new: on the way back its entries go with the notes instead of with the rows."""
         if self._giver.store is Store.NEW:
             owed = [row for row in unfit if row["reason"] != NO_PLACE]  # the others are new-only, and nobody's debt
             there = self._still_there(giving, [str(row["key"]) for row in owed])
             debt.settle(giving, batch.keys, [row for row in owed if row["key"] in there])
-            accept(giving, {note.scope for note in batch.notes})
+            return accept(giving, {note.scope for note in batch.notes})
+        return 0
 
     def _still_there(self, giving: Connection, keys: Collection[str]) -> frozenset[str]:
         """Those of the records that the giver still has; none of them goes before the transaction ends."""
@@ -298,7 +303,8 @@ class StateCarrier:
     def _rejected(self, scope: str | None, error: RepositoryError) -> Carried:
         self._left_alone[scope or ""] = self._clock() + self._settings.retry_seconds
         with speaking_for(Store.NEW), self._new.begin() as connection:
-            reject(connection, scope, f"{type(error).__name__}: {error}")
+            first = reject(connection, scope, f"{type(error).__name__}: {error}")
+        self.applies[Apply.REJECTED] += first
         return Carried(rejected=1)
 
 

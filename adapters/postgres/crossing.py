@@ -150,7 +150,7 @@ class Crossing:
         if act.command == "cutover":
             raise Refused(
                 f"{len(staying)} scopes have rows in quarantine ({', '.join(sorted(staying)[:3])}); nothing has "
-                "changed. Mend them in legacy, or leave them behind by name with --accept"
+                "changed. Mend them in legacy, or leave them behind: crossfade quarantine accept"
             )
         self.told(f"{len(staying)} scopes stay with legacy: they have rows in quarantine")
         pins = dict(act.after.pins) | dict.fromkeys(staying, Store.LEGACY)

@@ -12,9 +12,11 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
@@ -178,7 +180,22 @@ checkpoint = Table(
     _count("deferred"),
     Column("finished", Boolean, nullable=False, server_default=text("false")),
     _stamp("updated_at"),
+    _count("run"),
     comment="How far the backfill of each part is",
+)
+
+chunk = Table(
+    "chunk",
+    ledger_metadata,
+    Column("part", Text, ForeignKey(checkpoint.c.part, ondelete="CASCADE"), primary_key=True),
+    Column("low", BigInteger, primary_key=True, autoincrement=False),
+    Column("high", BigInteger, nullable=False),
+    _count("copied"),
+    _count("already_there"),
+    _count("quarantined"),
+    _count("deferred"),
+    _stamp("at"),
+    comment="Ranges of keys that are copied, of parts that are not finished",
 )
 
 quarantine = Table(
@@ -191,7 +208,48 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
     _stamp("since"),
     Column("accepted", Text),
+    Column("accepted_by", Text),
+    Column("accepted_at", DateTime(timezone=True)),
+    Column("image", JSONB),
     comment="Legacy rows that cannot be represented in new, and why",
+)
+
+pause = Table(
+    "pause",
+    ledger_metadata,
+    Column("work", Text, primary_key=True),
+    _stamp("since"),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    comment="Work that is to stand still until somebody resumes it",
+)
+
+course = Table(
+    "course",
+    ledger_metadata,
+    _single(),
+    Column("plan", JSONB, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("towards", Integer),
+    Column("state", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("single", name="course_single"),
+    comment="How far an automatic ramp has come",
+)
+
+deferred_index = Table(
+    "deferred_index",
+    ledger_metadata,
+    Column("name", Text, primary_key=True),
+    Column("schema", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("tablespace", Text, nullable=False),
+    Column("comment", Text),
+    _stamp("since"),
+    comment="Indexes of the new store that were dropped for the copy and are to be built again, just as they were",
 )
 
 debt = Table(
@@ -263,6 +321,28 @@ verification = Table(
     Column("verdict", Text, nullable=False),
     Column("body", JSONB, nullable=False),
     comment="What each run of verify found",
+)
+
+verifying = Table(
+    "verifying",
+    ledger_metadata,
+    _single(),
+    Column("fingerprint", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("sittings", Integer, nullable=False),
+    Column("plan", JSONB, nullable=False),
+    CheckConstraint("single", name="verifying_single"),
+    comment="The verification that has not come to its end, and what it goes by",
+)
+
+verified_segment = Table(
+    "verified_segment",
+    ledger_metadata,
+    Column("store", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _stamp("at"),
+    Column("sums", LargeBinary, nullable=False),
+    comment="Finished segments of that verification: rows and digests, summed up by bucket",
 )
 
 statistics = Table(

@@ -100,6 +100,7 @@ class DebtReason:
     ORGANIZATION_DIFFERS = "organization_differs"
     STAMP_OUT_OF_RANGE = "stamp_out_of_range"
     SECOND_DISABLED = "second_disabled"
+    PLACE_TAKEN = "place_taken"
 
 
 DEBT_REASONS = {
@@ -108,6 +109,7 @@ DEBT_REASONS = {
     DebtReason.ORGANIZATION_DIFFERS: "the prompt's organization_id is not the organization that its project_id names",
     DebtReason.STAMP_OUT_OF_RANGE: "a stamp is infinite or outside the years 1 to 9999, as UTC or on legacy's clock",
     DebtReason.SECOND_DISABLED: "the scope has an older disabled prompt; legacy holds one enabled and one disabled",
+    DebtReason.PLACE_TAKEN: "a row that was left behind in quarantine stands in its place in legacy",
 }
 
 # A PostgreSQL integer as it is printed, no more and no less; fit for PostgreSQL's regular expressions and Python's.

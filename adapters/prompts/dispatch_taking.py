@@ -50,6 +50,7 @@ from adapters.postgres.prepared import Prepared, PreparedByShape, parameter
 from adapters.postgres.taking import Applied
 from adapters.prompts.canonical import DebtReason, LegacyScope, Reading, parse_scope
 from adapters.prompts.dispatch import EPOCH, instant, local_stamp, sidecar, tenant_tables
+from adapters.prompts.left_behind import LeftBehind, Wanted
 from adapters.prompts.sidecar import Entry, RowName, Sidecar, describe, next_numbers
 from harness.errors import CannotHold
 
@@ -96,6 +97,7 @@ class DispatchTaking:
         self._parts = {part.name: part for part in parts}
         self._zone = reading.time_zone
         self._sidecar = Sidecar(reading.time_zone)
+        self._left_behind = LeftBehind(self._parts)
         self._find = Prepared(_finding(parts))
         self._prepared = PreparedByShape()
 
@@ -152,6 +154,10 @@ class DispatchTaking:
             if (place.organization, place.project) not in projects:
                 unfit[key] = DebtReason.NO_PROJECT
                 del fit[key]
+        wanted = [Wanted(key, one.place, one.record.enabled) for key, one in fit.items()]
+        for key in self._left_behind.make_room(connection, wanted):
+            unfit[key] = DebtReason.PLACE_TAKEN
+            del fit[key]
         return fit, unfit
 
     def _projects(self, connection: Connection, places: Collection[LegacyScope]) -> set[tuple[str, int]]:

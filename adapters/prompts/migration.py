@@ -25,20 +25,23 @@ from adapters.postgres.both_ways import BothWays
 from adapters.postgres.bulk import ChunkCopier
 from adapters.postgres.capture import backlog
 from adapters.postgres.carry import StateCarrier
+from adapters.postgres.chunks import ChunkPlan
 from adapters.postgres.crossing import Crossing, fence_holders
-from adapters.postgres.digest import Queues, TableSide
+from adapters.postgres.deferred_indexes import DeferredIndexes
+from adapters.postgres.digest import TableSide
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.fence import RouteFences, differ, read_authority
 from adapters.postgres.guard import attach_guard, guard_mode, is_guarded
 from adapters.postgres.ledger.checkpoints import finished_parts
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.journal import JournalBook, read_stand
+from adapters.postgres.ledger.pauses import PauseBook
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
-from adapters.postgres.migrations import current
 from adapters.postgres.part import Part, these
 from adapters.postgres.pool import check_server, open_engine
+from adapters.postgres.under_way import Queues, held_rows
 from adapters.prompts.canonical import COLUMNS, Reading, parse_scope
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.discover import require_tenants
@@ -46,6 +49,7 @@ from adapters.prompts.ends import Ends
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping, RehearsalMapping
 from adapters.prompts.prompt_manager import giving_part, migrating, prompts, whole_part
 from adapters.prompts.repository import SqlPromptRepository
+from harness.catchup import WithApplies
 from harness.config import Settings
 from harness.errors import NotPrepared, Refused
 from harness.moving import Act, Mover, Stand
@@ -183,8 +187,11 @@ class Stores:
     @property
     def left(self) -> tuple[Store, ...]:
         """The stores that Crossfade still has tables in: legacy is left once it was let go of and uninstalled."""
-        if self.phase is Phase.COMPLETE and current(self.legacy, "legacy") is None:
-            return (Store.NEW,)
+        if self.phase is Phase.COMPLETE:
+            from adapters.postgres.migrations import current  # here: alembic takes a fifth of a command's start
+
+            if current(self.legacy, "legacy") is None:
+                return (Store.NEW,)
         return tuple(Store)
 
     def rogue_writes(self) -> dict[Store, int]:
@@ -219,8 +226,20 @@ class Stores:
         )
 
     @cached_property
+    def chunk_plan(self) -> ChunkPlan:
+        return ChunkPlan(self.legacy, self.mapping.parts, self.new)
+
+    @cached_property
     def copier(self) -> ChunkCopier:
         return ChunkCopier(self.legacy, self.mapping.parts, self.new, self.destination)
+
+    @cached_property
+    def indexes(self) -> DeferredIndexes:
+        return DeferredIndexes(self.new, prompts, self.settings.backfill)
+
+    @cached_property
+    def pauses(self) -> PauseBook:
+        return PauseBook(self.new, "backfill")
 
     @cached_property
     def phases(self) -> PhaseBook:
@@ -236,7 +255,8 @@ class Stores:
 
     @cached_property
     def new_side(self) -> TableSide:
-        return TableSide(self.new, Store.NEW, [self.destination.part], COLUMNS, within=self.migrating)
+        part = self.destination.part
+        return TableSide(self.new, Store.NEW, [part], COLUMNS, within=self.migrating, held=held_rows())
 
     @cached_property
     def queue(self) -> Queues:
@@ -255,17 +275,19 @@ class Stores:
         """A router over both repositories, not started: it follows the persisted route, carries over what it wrote,
         and keeps its statistics and confirmed mismatches in the ledger.
         """
+        carrier = self.new_carrier()
         return Router[PromptRepository](
             PromptRepository,
             legacy=self.legacy_repository,
             new=self.new_repository,
             routes=self.routes,
-            carrier=self.new_carrier(),
+            carrier=carrier,
             rules=self.settings.compare.rules,
             settings=self.settings.shadow,
             publisher=publisher,
             samples=EvidenceBook(self.new, self.settings.compare.samples),
-            roll_up=MinuteRollUp(StatisticsBook(self.new), uuid4()),
+            roll_up=WithApplies(self.minute_roll_up(), carrier.applies),
+            roll_up_seconds=self.settings.shadow.roll_up_seconds,
             rehearsals={
                 Store.LEGACY: SqlPromptRepository(self.legacy, self.mapping, rehearsing=True),
                 Store.NEW: SqlPromptRepository(self.new, RehearsalMapping(self.giving_part), rehearsing=True),
@@ -273,13 +295,17 @@ class Stores:
             key_of=UUID,
         )
 
+    def minute_roll_up(self) -> MinuteRollUp:
+        """Adds up in the ledger what one process, or one part of it, counts."""
+        return MinuteRollUp(StatisticsBook(self.new), uuid4())
+
     def has_new_only(self) -> bool:
         """Whether the latest verification met rows of new that are none of legacy's business.
 
         Not asked of the table itself: every process wants to know it all the time, and no index answers it.
         """
-        latest = EvidenceBook(self.new).verifications(1)
-        return bool(latest and latest[0].new_only)
+        latest = EvidenceBook(self.new).standing(whole=True)
+        return latest is not None and latest.new_only > 0
 
     def backlogs(self) -> dict[Store, Backlog]:
         """Each store's dirty queue."""

@@ -98,7 +98,29 @@ def migrating(organizations: Sequence[str], *, with_type: bool, rows: Any = prom
     tenants = "|".join(re.escape(name) for name in organizations)
     slugs = "|".join([*(known.slug for known in LEGACY_TYPES), UNKNOWN_TYPE])
     pattern = f"^(?:{tenants})/project-{INTEGER}" + (f"/(?:{slugs})$" if with_type else "$")
-    return func.coalesce(rows.project_id.regexp_match(pattern), False)
+    told = func.coalesce(rows.project_id.regexp_match(pattern), False)
+    return case((_usual_scope(organizations, rows.project_id, with_type), literal_column("true")), else_=told)
+
+
+def _usual_scope(organizations: Sequence[str], scope: Any, with_type: bool) -> ColumnElement[bool]:
+    """Whether a scope is one of those that nearly all rows have: a part of what the pattern says, at a thirtieth of
+    the pattern's price, which is more than all the rest of a row's digest costs.
+    """
+    organization, project, slug = (func.split_part(scope, _word("/"), literal_column(str(n))) for n in (1, 2, 3))
+    number = func.split_part(project, _word("-"), literal_column("2"))
+    parts = [organization, project, slug] if with_type else [organization, project]
+    length = sum((func.octet_length(part) for part in parts), start=literal_column(str(len(parts) - 1), Integer))
+    conditions = [
+        organization.in_([_word(name) for name in organizations]),
+        func.starts_with(project, _word("project-")),
+        func.octet_length(scope) == length,  # so that nothing comes after the last part,
+        func.octet_length(project) == func.octet_length(number) + literal_column("8"),  # nor after the number
+        func.octet_length(number).between(_one(), literal_column("9")),
+        ~func.starts_with(number, _word("0")),
+    ]
+    if with_type:
+        conditions.append(slug.in_([_word(known.slug) for known in LEGACY_TYPES]))
+    return and_(*conditions, func.ltrim(number, _word("0123456789")) == _word(""))
 
 
 def whole_part() -> Part:

@@ -156,15 +156,14 @@ def _obstacles(stores: Stores, before: Stand, after: Stand, loser: Store | None)
             found["tenants"] = f"nothing carries over the tenants {', '.join(missing)}; run crossfade prepare"
         if uncopied := stores.uncopied_tenants():
             found["copied"] = f"not all of {', '.join(uncopied)} has been copied; run crossfade backfill"
-        latest = EvidenceBook(stores.new).verifications(1)
-        copied_at = stores.copied_at()
-        if not latest or latest[0].verdict is not Verdict.PASS or (copied_at and latest[0].at < copied_at):
+        latest, copied_at = EvidenceBook(stores.new).standing(), stores.copied_at()
+        if latest is None or latest.verdict is not Verdict.PASS or (copied_at and latest.at < copied_at):
             said = (
                 "missing"
-                if not latest
+                if latest is None
                 else "older than the last copy"
-                if latest[0].verdict is Verdict.PASS
-                else latest[0].verdict.value
+                if latest.verdict is Verdict.PASS
+                else latest.verdict.value
             )
             found["verified"] = f"the last verification is {said}; new serves only after crossfade verify passed"
     if loser is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import click
 
 from adapters.metrics.prometheus import PrometheusPublisher
+from adapters.postgres.both_ways import BothWays
 from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores, opened
 from harness.beat import Beat
-from harness.catchup import Carried, drain, follow
+from harness.catchup import Carried, WithApplies, drain, follow
 from harness.cli.app import App, FiniteRange, command, facts
 from harness.cli.authority import LOCK, recover
 from harness.cli.metrics import exported, metrics_option
 from harness.errors import CommandLocked, MismatchFound, Refused
 from harness.phases import Phase
+from harness.recorder import ROLL_UP_SECONDS
+from harness.statistics import Apply, Statistics
 
 _RESUME_SECONDS = 2.0
 
@@ -53,8 +57,12 @@ def _work(
 ) -> dict[str, Any]:
     started = time.monotonic()
 
-    def one(_: int) -> Carried:
-        carrier = stores.new_carrier()
+    carriers = [stores.new_carrier() for _ in range(workers)]
+    rolled = WithApplies(stores.minute_roll_up(), lambda: sum((each.applies() for each in carriers), Counter[Apply]()))
+    # The ledger is away: what was counted is kept, and handed on with what comes next.
+    counting = Beat("roll-up", lambda: rolled(Statistics()), ROLL_UP_SECONDS, failed=lambda _: None, once_more=True)
+
+    def one(carrier: BothWays) -> Carried:
         if following:
             return follow(
                 carrier,
@@ -76,9 +84,12 @@ def _work(
     watching = Beat("resume", lambda: _look_after(app, stores), _RESUME_SECONDS, failed=lambda _: None)
     if following:
         watching.start()
+    counting.start()
     with ThreadPoolExecutor(workers, "catchup") as pool:
-        done = sum(pool.map(one, range(workers)), Carried())
+        done = sum(pool.map(one, carriers), Carried())
     watching.stop()
+    counting.stop()
+    counting.join(ROLL_UP_SECONDS)
     return {
         "carried": done.notes,
         "upserted": done.upserted,

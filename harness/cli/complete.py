@@ -9,7 +9,7 @@ import click
 
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.locks import command_lock
-from adapters.postgres.ledger.quarantine import held
+from adapters.postgres.ledger.quarantine import by_reason
 from adapters.postgres.removal import forget_notes, remove_triggers, stop_noting
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
@@ -67,8 +67,10 @@ def obstacles_of(stores: Stores) -> dict[str, str]:
         found["unfinished"] = f"{act.command} is not finished; run crossfade resume"
     if left := stores.carrier_from(Store.LEGACY).notes_left():
         found["on_the_way"] = f"{left} notes of legacy are not carried over yet; run crossfade catchup"
-    if unaccepted := [each for each in held(stores.new) if not each.accepted]:
-        found["quarantine"] = f"{len(unaccepted)} rows in quarantine are nobody's decision yet"
+    if unaccepted := by_reason(stores.new, accepted=False).total():
+        found["quarantine"] = (
+            f"{unaccepted} rows in quarantine are nobody's decision yet; see crossfade quarantine list --open"
+        )
     gates = {gate.name: gate for gate in evaluate(gather(stores), stores.settings.gates)}
     if gates["verified"].verdict is not Verdict.PASS:
         found["verified"] = gates["verified"].evidence

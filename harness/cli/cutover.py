@@ -6,17 +6,23 @@ from dataclasses import replace
 
 import click
 
-from adapters.postgres.ledger.quarantine import accept_by_name
+from adapters.postgres.ledger.quarantine import take_back
 from adapters.prompts.migration import opened
-from harness.cli.app import App, command, confirmed, reason_option
+from harness.cli.app import App, actor, command, confirmed, reason_option
 from harness.cli.authority import act_on, despite_option, dry_run_option
+from harness.cli.quarantine import accept_rows
 from harness.errors import CrossfadeError
 from harness.moving import Stand
 from harness.phases import Phase
 
 
 @command("crossfade cutover --dry-run")
-@click.option("--accept", multiple=True, metavar="KEY", help="Leave this row behind in quarantine; repeatable.")
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="KEY",
+    help="Leave this row behind, as crossfade quarantine accept does; repeatable.",
+)
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 @despite_option
 @dry_run_option
@@ -29,13 +35,15 @@ def cutover(app: App, accept: tuple[str, ...], yes: bool, despite: tuple[str, ..
     """
     with opened(app.settings) as stores:
         stores.require(Phase.RAMPING)
+        accepted: frozenset[str] = frozenset()
         if not dry_run:
             confirmed(app, "Move all authority to new?", yes=yes)
-            accept_by_name(stores.new, accept, reason)
+            accepted = accept_rows(stores, accept, reason)
         try:
             act_on(app, stores, "cutover", to_new, reason=reason, dry_run=dry_run, gated=True, despite=despite)
         except CrossfadeError:
-            accept_by_name(stores.new, () if dry_run else accept, None)  # accepted for this act alone
+            if accepted:  # for this act alone
+                take_back(stores.new, accepted, actor=actor(), reason="the cutover was refused")
             raise
 
 

@@ -34,14 +34,14 @@ from harness.cli.backfill import backfill_stores
 from harness.cli.complete import let_go, obstacles_of
 from harness.cli.cutover import to_new
 from harness.cli.prepare import prepare_stores
-from harness.cli.ramp import ramp_shares
 from harness.cli.repair import carry_out, plan_repair, show_plan
 from harness.cli.report import gather
 from harness.cli.report import show as show_report
 from harness.cli.rollback import to_legacy
 from harness.cli.run import Plan, keep_totals, run_parallel
+from harness.cli.shares import ramp_shares
 from harness.cli.verify import sentence, verify_stores
-from harness.config import LegacySettings, NewSettings
+from harness.config import GateSettings, LegacySettings, NewSettings
 from harness.errors import CrossfadeError
 from harness.gates import decide, evaluate
 from harness.records import Verdict
@@ -49,6 +49,7 @@ from reports.report import build
 
 _FOUND_SECONDS = 60.0
 _ENOUGH_SECONDS = 180.0
+_LIMIT = 0.004  # a thousand comparisons without a mismatch are nearly enough for it
 
 
 @command("crossfade demo --output demo-report")
@@ -72,7 +73,9 @@ def demo(app: App, seed: int, step_seconds: float, rate: float, output: Path) ->
     story = Story(app.log)
     with EmbeddedServer() as server:
         legacy, new = server.create_database("dispatch"), server.create_database("prompt_manager")
-        settings = replace(app.settings, legacy=LegacySettings(url=legacy), new=NewSettings(url=new))
+        settings = replace(
+            app.settings, legacy=LegacySettings(url=legacy), new=NewSettings(url=new), gates=_gates(app.settings.gates)
+        )
         own = App(settings, app.json, app.out, app.log, app.stop)
         with opened(settings, bulk=True, application="crossfade demo") as stores:
             _Demo(own, stores, story, seed, step_seconds, rate).play()
@@ -297,6 +300,15 @@ class _Demo:
 
     def _catch_up(self, stop: threading.Event) -> None:
         follow(self._stores.new_carrier(), stop=stop, pause=self._app.settings.catchup.poll_seconds)
+
+
+def _gates(settings: GateSettings) -> GateSettings:
+    """Limits that so short a run can show to be kept: for a thousandth it would have to go on for minutes."""
+    return replace(
+        settings,
+        max_mismatch_rate=max(_LIMIT, settings.max_mismatch_rate),
+        max_error_rate=max(_LIMIT, settings.max_error_rate),
+    )
 
 
 def _edit_behind(stores: Stores) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from adapters.metrics.page import as_markdown as metrics
 from harness.cli.configuration import as_markdown
 from harness.cli.main import COMMANDS, main
 
@@ -50,6 +51,11 @@ def commands() -> str:
             raise LookupError(name)
         told = command.get_help(click.Context(command, info_name=name, parent=context, terminal_width=100))
         pages.append(f"## crossfade {name}\n\n```\n{told}\n```\n")
+        if isinstance(command, click.Group):
+            above = click.Context(command, info_name=name, parent=context)
+            for each, within in command.commands.items():
+                told = within.get_help(click.Context(within, info_name=each, parent=above, terminal_width=100))
+                pages.append(f"### crossfade {name} {each}\n\n```\n{told}\n```\n")
     return _COMMANDS + "\n".join(pages)
 
 
@@ -58,7 +64,7 @@ def configuration() -> str:
     return _CONFIGURATION + as_markdown()
 
 
-PAGES = {"configuration.md": configuration, "commands.md": commands}
+PAGES = {"configuration.md": configuration, "commands.md": commands, "metrics.md": metrics}
 
 
 def write(directory: Path) -> None:

@@ -77,14 +77,12 @@ def plan_repair(app: App, stores: Stores) -> list[Repair]:
 
     def keep(difference: RowDifference) -> None:
         named = tuple(FieldDifference(each.field, None, None) for each in difference.fields)
-        authority = Store.LEGACY if difference.scope is None else route.authority(difference.scope)
+        misplaced = difference.kind is Kind.MISPLACED or difference.scope is None
+        authority = Store.LEGACY if misplaced else route.authority(difference.scope or "")
         # Any number of rows may differ: their texts are not kept.
         plan.append(Repair(replace(difference, fields=named), authority))
 
-    found = verify_stores(app, stores, found=keep)
-    if found.unaccounted:
-        odd = sorted(stores.queue.quarantine()[1])
-        plan += [Repair(RowDifference(key, None, Kind.MISPLACED), Store.LEGACY) for key in odd]
+    verify_stores(app, stores, found=keep)
     return plan
 
 

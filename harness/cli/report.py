@@ -14,9 +14,10 @@ from rich.table import Table
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.evidence import EvidenceBook
-from adapters.postgres.ledger.quarantine import held
+from adapters.postgres.ledger.quarantine import by_reason, listed
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.postgres.pool import check_server
+from adapters.postgres.rogue import kept
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command
@@ -52,21 +53,30 @@ def report(app: App, output: Path, show_values: bool) -> None:
     files = build(evidence, gates, redact=not show_values).write(output)
     document: dict[str, Any] = {
         "verdict": decide(gates).value,
-        "gates": [{"name": gate.name, "verdict": gate.verdict.value, "evidence": gate.evidence} for gate in gates],
+        "gates": [
+            {"name": gate.name, "verdict": gate.verdict.value, "evidence": gate.evidence, "figures": dict(gate.figures)}
+            for gate in gates
+        ],
         "files": [str(file) for file in files],
     }
     app.result(document, lambda out: show(out, gates, files))
 
 
-def gather(stores: Stores) -> Evidence:
-    """Everything the ledger and both stores say of the migration now. Refused before prepare."""
+def gather(stores: Stores, begin: datetime | None = None) -> Evidence:
+    """Everything the ledger and both stores say of the migration now. Refused before prepare.
+
+    ``begin``: calls, comparisons and mismatches before that moment are left out.
+    """
     phase: PhaseState = stores.phases.present()
     evidence, statistics = EvidenceBook(stores.new), StatisticsBook(stores.new)
     audit = AuditBook(stores.new).entries(_LOOKED_THROUGH)
     since = max((entry.at for entry in audit if _renews(entry)), default=None)
-    by_minute = statistics.by_minute(since)
-    verifications = evidence.verifications(20)
-    quarantined = sorted(held(stores.new), key=lambda row: row.accepted is not None)  # what is to be decided first
+    counted_since = max(filter(None, (since, begin)), default=None)
+    by_minute = statistics.by_minute(counted_since)
+    latest = evidence.standing()
+    undecided, quarantined = by_reason(stores.new, accepted=False).total(), by_reason(stores.new).total()
+    # What is to be decided first, then what was accepted.
+    shown = [row for accepted in (False, True) for row in listed(stores.new, accepted=accepted, limit=_SHOWN)]
     debts, act = owed(stores.new), stores.journal.pending()
     return Evidence(
         generated_at=datetime.now(UTC),
@@ -78,22 +88,27 @@ def gather(stores: Stores) -> Evidence:
             "legacy": f"PostgreSQL {check_server(stores.legacy, Store.LEGACY)}",
             "new": f"PostgreSQL {check_server(stores.new, Store.NEW)}",
         },
-        statistics=statistics.total(since),
+        statistics=statistics.total(counted_since),
         by_minute=tuple(by_minute),
+        contract=frozenset(operations_of(PromptRepository)),
         writes=frozenset(name for name, each in operations_of(PromptRepository).items() if each.kind == "write"),
-        verification=next((each for each in verifications[:1] if since is None or each.at >= since), None),
-        earlier=tuple(verifications[1:]),
+        verification=latest if latest is not None and (since is None or latest.at >= since) else None,
+        earlier=tuple(each for each in evidence.verifications(20) if each != latest),
         backlog=stores.backlogs(),
-        quarantined=tuple(quarantined[:_SHOWN]),
-        quarantined_total=len(quarantined),
-        quarantined_accepted=sum(row.accepted is not None for row in quarantined),
-        mismatches=tuple(each for each in evidence.mismatches(_SHOWN) if since is None or each.at >= since),
+        quarantined=tuple(shown[:_SHOWN]),
+        quarantined_total=quarantined,
+        quarantined_accepted=quarantined - undecided,
+        mismatches=tuple(
+            each for each in evidence.mismatches(_SHOWN) if counted_since is None or each.at >= counted_since
+        ),
         rejections=tuple(evidence.rejections(_SHOWN)),
         uncaptured=tuple(dict.fromkeys([*stores.uncaptured_tenants(), *stores.uncopied_tenants()])),
         audit=tuple(audit[:_SHOWN]),
         runs=tuple(evidence.runs(20)),
         new_only=stores.queue.new_only(),
         rogue_writes=stores.rogue_writes(),
+        rogue_at=max((each.at for store in stores.left for each in kept(stores.engine(store), store, 1)), default=None),
+        rolled_back_at=max((entry.at for entry in audit if _goes_back(entry)), default=None),
         debts=tuple(debts[:_SHOWN]),
         debts_total=len(debts),
         unfinished="" if act is None else f"{act.command} of {act.actor}",
@@ -103,6 +118,11 @@ def gather(stores: Stores) -> Evidence:
 def _renews(entry: AuditEntry) -> bool:
     """Whether evidence counts from this act on: what was compared before says nothing of the stores as they are now."""
     return entry.action == "repair" or (entry.action == "phase" and entry.detail.get("to") == Phase.BACKFILLED)
+
+
+def _goes_back(entry: AuditEntry) -> bool:
+    """Whether authority went back to legacy: a rollback of reads alone is no rehearsal."""
+    return entry.action == "rollback" and "from" in entry.detail
 
 
 _MARKS = {Verdict.PASS: "[green]pass[/]", Verdict.FAIL: "[red]fail[/]", Verdict.INCONCLUSIVE: "[yellow]inconclusive[/]"}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from adapters.postgres.deferred_indexes import missing
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.evidence import EvidenceBook
-from adapters.postgres.ledger.quarantine import held
+from adapters.postgres.ledger.quarantine import by_reason
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command, facts
@@ -37,8 +37,8 @@ def status_of(stores: Stores) -> dict[str, Any]:
     route = stores.routes.view().route
     backlogs = stores.backlogs()
     evidence = EvidenceBook(stores.new)
-    latest = evidence.verifications(1)
-    quarantined = held(stores.new)
+    latest = evidence.standing()
+    quarantined = by_reason(stores.new)
     document |= {
         "epoch": route.epoch,
         "reads_percent": route.reads_percent,
@@ -46,12 +46,15 @@ def status_of(stores: Stores) -> dict[str, Any]:
         "shadow_percent": route.shadow_percent,
         "dirty": {store.value: each.notes for store, each in backlogs.items()},
         "lag_seconds": {store.value: round(each.lag_seconds, 3) for store, each in backlogs.items()},
-        "quarantined": len(quarantined),
-        "quarantined_by_reason": dict(Counter(each.reason for each in quarantined)),
+        "quarantined": quarantined.total(),
+        "quarantined_by_reason": dict(quarantined),
+        "quarantined_undecided": by_reason(stores.new, accepted=False).total(),
         "mismatches_confirmed": StatisticsBook(stores.new).total(None).results()[Result.MISMATCHED],
         "rejected": [{"scope": each.scope, "error": each.error} for each in evidence.rejections()],
         "uncaptured_tenants": stores.uncaptured_tenants(),
         "uncopied_tenants": stores.uncopied_tenants(),
+        "missing_indexes": missing(stores.new),
+        "backfill_paused": stores.pauses.present() is not None,
         "long_transactions": stores.long_transactions(),
         "pins": {name: store.value for name, store in route.pins.items()},
         "guard": {store.value: mode for store, mode in stores.guard_modes().items()},
@@ -60,7 +63,7 @@ def status_of(stores: Stores) -> dict[str, Any]:
         "rollback_debt": len(owed(stores.new)),
         "unfinished": unfinished(stores),
         "routes_differ": stores.routes_differ(),
-        "last_verification": {"at": latest[0].at.isoformat(), "verdict": latest[0].verdict.value} if latest else None,
+        "last_verification": {"at": latest.at.isoformat(), "verdict": latest.verdict.value} if latest else None,
     }
     return document | {"next": next_step(document)}
 
@@ -87,10 +90,13 @@ _NOTHING_YET: dict[str, Any] = {
     "lag_seconds": {"legacy": 0.0, "new": 0.0},
     "quarantined": 0,
     "quarantined_by_reason": {},
+    "quarantined_undecided": 0,
     "mismatches_confirmed": 0,
     "rejected": [],
     "uncaptured_tenants": [],
     "uncopied_tenants": [],
+    "missing_indexes": [],
+    "backfill_paused": False,
     "long_transactions": [],
     "pins": {},
     "guard": {},
@@ -113,6 +119,10 @@ def next_step(document: dict[str, Any]) -> str:
         return "crossfade prepare, then crossfade backfill: tenants appeared that nothing carries over"
     if document["uncopied_tenants"] and at_least(Phase(document["phase"]), Phase.BACKFILLED):
         return "crossfade backfill, then crossfade verify: tenants appeared that are not copied"
+    if document["backfill_paused"] and document["phase"] == Phase.PREPARED:
+        return "crossfade backfill --resume: the backfill is paused"
+    if document["missing_indexes"]:
+        return "crossfade backfill: indexes of prompts were put off, and it builds them at its end"
     if document["rejected"]:
         return "mend what is refused (see rejected), then crossfade catchup"
     if document["rogue_writes"]:
@@ -138,6 +148,8 @@ def show(out: Console, document: dict[str, Any]) -> None:
         rows["rejected scopes"] = len(document["rejected"])
     if document["uncaptured_tenants"]:
         rows["tenants without capture"] = ", ".join(document["uncaptured_tenants"])
+    if document["missing_indexes"]:
+        rows["indexes not built yet"] = ", ".join(document["missing_indexes"])
     if document["long_transactions"]:
         rows["a fence would wait for"] = ", ".join(document["long_transactions"])
     for name in ("new_only", "rollback_debt", "rogue_writes"):

@@ -80,6 +80,8 @@ def remove(app: App, stores: Stores, reason: str, *, accept_loss: bool) -> None:
         recover(app, stores)
         refuse_losses(losses_of(stores), accept_loss=accept_loss)  # again, now that nobody else can change it
         if stores.phase is not Phase.COMPLETE:
+            if missing := stores.indexes.build(app.stop, go_on=lambda stop: not stop.is_set(), told=app.say):
+                raise Refused(f"stopped; indexes of prompts are not built yet: {', '.join(missing)}. Run it again")
             # First: it judges the phase. And before legacy forgets: whoever begins again must copy again.
             close_ledger(stores.new, actor=actor(), reason=reason)
             remove_triggers(stores.new, Store.NEW)

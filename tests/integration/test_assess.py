@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from fix_postgres import Databases, Server, engine_for
-from sqlalchemy import Engine, create_engine, make_url, text
+from command import crossfade, document
+from fix_postgres import Databases, Server, engine_for, until
+from fix_stores import create_tenants, migration_between
+from rich.console import Console
+from sqlalchemy import Engine, create_engine, func, make_url, select, text
 
 from adapters.prompts.assessment.assess import BLOCKS, DECIDE, NOTE, Assessment, Finding, assess
 from adapters.prompts.assessment.findings import Code
-from adapters.prompts.canonical import REASONS
+from adapters.prompts.canonical import REASONS, Reading
 from adapters.prompts.discover import Problem
+from adapters.prompts.dispatch import canonical_select, tenant_tables
 from adapters.prompts.invented import Invented, create
 from adapters.prompts.prompt_manager import metadata
-from harness.config import LegacySettings, MigrationSettings, Settings, load
+from harness.cli.assess import show
+from harness.config import BackfillSettings, LegacySettings, MigrationSettings, Settings, load
 from harness.errors import ConfigError, StoreUnavailable
 from harness.routing import Store
 
@@ -79,11 +88,9 @@ def test_examples_name_the_rows(legacy_engine: Engine, made: Invented) -> None:
     assert find(found, "empty_content").examples == (f"default/{empty}",)
 
 
-def test_ids_that_repeat_are_counted_exactly(legacy_engine: Engine, made: Invented) -> None:
-    """Each id that more than one tenant has, once."""
-    with legacy_engine.connect() as connection:
-        both = connection.execute(text(f"SELECT count(*) FROM {ONE}.prompt JOIN {TWO}.prompt USING (id)")).scalar_one()
-    assert find(assess(legacy_engine, None, Settings()), Code.IDS_REPEAT).count == both > 0
+def test_tenants_numbered_alike_are_counted(legacy_engine: Engine, made: Invented) -> None:
+    """Those whose ids come from the same range; new's ids, made of tenant and id, do not mind."""
+    assert find(assess(legacy_engine, None, Settings()), Code.IDS_REPEAT).count == 2
     run(legacy_engine, f"UPDATE {TWO}.prompt SET id = id + 1000")
     assert Code.IDS_REPEAT not in codes(assess(legacy_engine, None, Settings()))
 
@@ -380,3 +387,181 @@ def test_codes_are_a_closed_set(legacy_engine: Engine, new_engine: Engine, made:
     found = codes(assess(legacy_engine, new_engine, Settings()))
     assert len(found) > 9
     assert found <= {*Code, *Problem, *REASONS}
+
+
+ROWS = 100_000
+WIDE = "dispatch_organization_wide"
+# Of every hundred rows: three too long, two empty, one of no project, four of unknown types, one without a stamp, two
+# without both, one infinite stamp. Each project has ten rows, of five types, each enabled once and disabled once.
+FILL = f"""
+    INSERT INTO {WIDE}.prompt
+        (genai_type, genai_prompt, genai_system_message, enabled, created_at, updated_at, project_id)
+    SELECT CASE WHEN n % 100 >= 96 THEN 100 + n % 50 ELSE 1 + n % 5 END,
+        CASE n % 100 WHEN 3 THEN '' WHEN 4 THEN '' WHEN 5 THEN repeat('x', 10001) WHEN 6 THEN repeat('x', 10001)
+            WHEN 7 THEN repeat('€', 10001) ELSE repeat(md5(n::text), 8 + n % 5) END,
+        CASE WHEN n % 2 = 0 THEN 'Be kind to number ' || n END,
+        n / 5 % 2 = 0,
+        CASE WHEN n % 100 IN (11, 12, 13) THEN NULL ELSE timestamp '2024-01-01' + n * interval '1 second' END,
+        CASE WHEN n % 100 IN (12, 13) THEN NULL WHEN n % 100 = 14 THEN 'infinity'
+            ELSE timestamp '2024-01-02' + n * interval '1 second' END,
+        CASE WHEN n % 100 = 15 THEN NULL ELSE 1 + n / 10 END
+    FROM generate_series(0, {ROWS - 1}) AS n
+"""
+
+
+@pytest.fixture(scope="module")
+def template(server: Server) -> Iterator[str]:
+    """The name of a database to copy."""
+    with server.database("wide_template") as url:
+        with engine_for(url, Store.LEGACY) as engine:
+            with engine.begin() as connection:
+                create_tenants(connection, ("wide", "bare"), projects=ROWS // 10)
+                connection.execute(text(FILL))
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text(f"VACUUM ANALYZE {WIDE}.prompt"))
+        yield make_url(url).database or ""
+
+
+class TestAtScale:
+    """A hundred thousand rows are counted where they are."""
+
+    @pytest.fixture
+    def databases(self, server: Server, template: str) -> Iterator[Databases]:
+        with ExitStack() as stack:
+            yield Databases(stack, server, {Store.LEGACY: template})
+
+    @pytest.fixture
+    def wide(self, databases: Databases) -> Iterator[Engine]:
+        with engine_for(databases.legacy_url, Store.LEGACY) as engine:
+            yield engine
+
+    def test_counts_are_right(self, wide: Engine) -> None:
+        """Every count is that of the rows that were made, and examples are rows of which it is true."""
+        found = assess(wide, None, Settings())
+        [bare, tenant] = found.tenants
+        assert (bare.rows, bare.first_id, bare.fit_rows, bare.projects) == (0, None, 0, 0)
+        hundreds = ROWS // 100
+        assert (tenant.rows, tenant.enabled, tenant.projects) == (ROWS, ROWS // 2, ROWS // 10)
+        assert tenant.reasons == {
+            "no_project": hundreds,
+            "empty_content": 2 * hundreds,
+            "content_too_long": 3 * hundreds,
+            "stamp_out_of_range": hundreds,
+        }
+        assert tenant.fit_rows == 93 * hundreds
+        assert tenant.odd == {
+            Code.UNKNOWN_TYPES: 4 * hundreds,
+            Code.ONE_STAMP_NULL: hundreds,
+            Code.BOTH_STAMPS_NULL: 2 * hundreds,
+        }
+        assert tenant.unknown_types == dict.fromkeys((146, 147, 148, 149), hundreds)
+        assert (tenant.with_system_message, tenant.longest_content) == (ROWS // 2, 10_001)
+        assert (tenant.first_id, tenant.last_id) == (1, ROWS)
+        # Rows n, numbered from 1: the first three of each kind are within the first three hundred.
+        assert tenant.examples["no_project"] == (16, 116, 216)
+        assert tenant.examples["empty_content"] == (4, 5, 104)
+        assert tenant.examples[Code.BOTH_STAMPS_NULL] == (13, 14, 113)
+
+    def test_types_without_a_name_are_listed_only_so_far(self, wide: Engine) -> None:
+        """Where every row has a type of its own, the most frequent ones are named, and all are counted."""
+        run(wide, f"UPDATE {WIDE}.prompt SET genai_type = 1000 + id WHERE id <= 5000")
+        found = assess(wide, None, Settings())
+        [_, tenant] = found.tenants
+        assert len(tenant.unknown_types) == 20
+        assert find(found, Code.UNKNOWN_TYPES).count == 4 * (ROWS - 5000) // 100 + 5000
+        assert "of others" in find(found, Code.UNKNOWN_TYPES).text
+
+    def test_rows_are_read_once(self, databases: Databases, wide: Engine) -> None:
+        """One pass reads the table's rows; places are counted in the unique index; the sample reads its few by id."""
+
+        def reads() -> tuple[int, int]:
+            with wide.connect() as connection:
+                told = "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE schemaname = :schema"
+                statement = text(f"{told} AND relname = 'prompt'")
+                [row] = connection.execute(statement, {"schema": WIDE})
+                return row[0], row[1]
+
+        before = reads()
+        with engine_for(databases.legacy_url, Store.LEGACY) as engine:
+            found = assess(engine, None, Settings())
+        # A session tells at its end, if not before, what it has read.
+        until(lambda: reads()[0] > before[0])
+        scanned, fetched = (after - then for after, then in zip(reads(), before, strict=True))
+        assert scanned == ROWS
+        assert 0 < found.estimate.sampled <= 4 * 5000
+        # Each sampled row is fetched to be copied, and to be digested.
+        assert fetched <= 2 * found.estimate.sampled
+
+    @pytest.mark.parametrize("keep", ["undecided", "newest", "oldest"])
+    def test_conflicts_are_those_of_the_canonical_select(
+        self, wide: Engine, keep: Literal["undecided", "newest", "oldest"]
+    ) -> None:
+        """Ranked all at once they are as many as each row, asked for its rivals, would say."""
+        run(wide, f"DELETE FROM {WIDE}.prompt WHERE id > 1000")
+        migration = MigrationSettings("project", keep)
+        [_, tenant] = assess(wide, None, Settings(migration=migration)).tenants
+        reading = Reading("UTC", "project", keep)
+        rows = canonical_select("wide", tenant_tables("wide")[1], reading, with_sidecar=False).subquery()
+        with wide.connect() as connection:
+            told = connection.execute(select(rows.c.reason, func.count()).group_by(rows.c.reason))
+            reasons = {row[0]: row[1] for row in told}
+        assert tenant.fit_rows == reasons.pop(None)
+        assert tenant.reasons == reasons
+
+    def test_large_tables_want_an_index_under_policy_project(self, wide: Engine) -> None:
+        """Asking each enabled row for its rivals without one is a scan for each; with it nothing is to be said."""
+        settings = Settings(migration=MigrationSettings("project", "newest"))
+        assert find(assess(wide, None, settings), Code.PROJECT_INDEX).examples == (WIDE,)
+        run(wide, f"CREATE INDEX ON {WIDE}.prompt (project_id) WHERE enabled")
+        assert Code.PROJECT_INDEX not in codes(assess(wide, None, settings))
+
+    def test_growth_is_what_a_backfill_adds(self, databases: Databases, wide: Engine) -> None:
+        """Table, indexes, log and legacy's index end up within the ranges that were told before."""
+        with migration_between(databases) as migration:
+            expected = assess(wide, migration.stores.new, Settings()).estimate.growth
+            migration.prepare()
+            [[start]] = migration.new_sql("SELECT pg_current_wal_insert_lsn()")
+            migration.backfill()
+            [grown] = migration.new_sql(
+                "SELECT pg_table_size('prompts') AS table, pg_indexes_size('prompts') AS indexes,"
+                " pg_wal_lsn_diff(pg_current_wal_insert_lsn(), cast(:start AS pg_lsn)) AS wal",
+                start=start,
+            )
+            [[index]] = migration.sql(f"SELECT pg_relation_size('{WIDE}.crossfade_identity')")
+        assert expected.table.low <= grown.table <= expected.table.high
+        assert expected.indexes.low <= grown.indexes <= expected.indexes.high
+        assert expected.wal.low <= grown.wal <= expected.wal.high
+        assert expected.legacy_index.low <= index <= expected.legacy_index.high
+        assert expected.disk >= grown.table + grown.indexes + grown.wal
+
+    def test_times_follow_from_what_was_measured(self, wide: Engine) -> None:
+        """Twice as slow a clock, twice as long a copy; a throttle is a lower bound; an empty legacy takes no time."""
+        ticks = itertools.count()
+        found = assess(wide, None, Settings(), clock=lambda: next(ticks)).estimate
+        slower = assess(wide, None, Settings(), clock=lambda: 2 * next(ticks)).estimate
+        assert 0 < found.read.low <= found.read.high
+        assert 0 < found.copy.low <= found.copy.high
+        assert 0 < found.verify.low <= found.verify.high
+        assert slower.copy == found.copy * 2
+        assert slower.verify == found.verify * 2
+        throttled = Settings(backfill=BackfillSettings(rows_per_second=1))
+        assert assess(wide, None, throttled).estimate.copy.low >= ROWS
+        run(wide, f"TRUNCATE {WIDE}.prompt")
+        nothing = assess(wide, None, Settings()).estimate
+        assert (nothing.copy.high, nothing.verify.high, nothing.growth.disk) == (0, 0, 0)
+
+    def test_the_estimate_is_shown_and_in_the_json(self, databases: Databases, wide: Engine) -> None:
+        """People see ranges in units, machines numbers in seconds and bytes."""
+        with migration_between(databases) as migration:
+            found = assess(wide, migration.stores.new, Settings())
+            ran = crossfade(migration.app.settings, "assess", "--json")
+        assert ran.returncode == 0, ran.stderr
+        done = document(ran)["estimate"]
+        assert done["rows"] == ROWS
+        assert done["growth"].keys() == asdict(found.estimate.growth).keys()
+        assert done["growth"]["table"] == asdict(found.estimate.growth.table)
+        assert 0 < done["copy"]["low"] <= done["copy"]["high"]
+        said = StringIO()
+        show(Console(file=said, width=200), found)
+        assert f"100,000 rows; estimated from {found.estimate.sampled:,} that were read and timed" in said.getvalue()
+        assert " MB" in said.getvalue()

@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from command import crossfade, document
-from fix_postgres import Databases
+from copying import TABLE, assert_equal, chunks, copied_ranges, fill, held_up, hold_up, is_copying, waits
+from fix_postgres import Databases, until
 from fix_stores import Migration, create_tenants, migration_between
 from sqlalchemy import text
 
 from adapters.prompts.dispatch_rows import legacy_id
 from adapters.prompts.migration import opened
+from harness.backfill import Copied
 from harness.catchup import follow
 from harness.cli.backfill import backfill_stores
 from harness.config import MigrationSettings
 from harness.errors import CommandLocked, Refused
-from harness.records import Verdict
-
-TABLE = "dispatch_organization_acme.prompt"
-
-
-def fill(migration: Migration, tenant: str = "acme", rows: int = 500) -> None:
-    """Rows with holes between their ids, each in a scope of its own; of ten, one too long, one empty, one scopeless."""
-    migration.sql(
-        f"INSERT INTO dispatch_organization_{tenant}.prompt"
-        " (id, genai_type, genai_prompt, enabled, created_at, updated_at, project_id)"
-        " SELECT n * 3, 1000 + n, CASE n % 10 WHEN 1 THEN repeat('w', 10001) WHEN 2 THEN '' ELSE 'text ' || n END,"
-        " n % 2 = 0, timestamp '2024-05-05 10:00' + n * interval '1 minute', NULL,"
-        " CASE n % 10 WHEN 3 THEN NULL ELSE 1 + n % 6 END FROM generate_series(1, :rows) n",
-        rows=rows,
-    )
-
-
-def assert_equal(migration: Migration) -> None:
-    assert migration.drain() == 0
-    found = migration.verify()
-    assert (found.verdict, found.missing, found.extra, found.different, found.unaccounted) == (Verdict.PASS, 0, 0, 0, 0)
 
 
 def test_every_row_is_accounted_for(migration: Migration) -> None:
@@ -82,18 +64,24 @@ def test_stamps_and_texts_arrive_unchanged(migration: Migration) -> None:
     assert tuple(row) == (str(legacy_id("acme", 1)), text_, "", stamp, stamp, "Signal Analysis", "classification")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("point", ["backfill.before_commit@3", "backfill.after_commit@3"])
-def test_killed_in_the_middle_it_goes_on(migration: Migration, point: str) -> None:
-    """kill -9 around a chunk's commit, then the same command: each row once, the repeated work one chunk at most."""
+def test_killed_in_the_middle_it_goes_on(migration: Migration, point: str, workers: int) -> None:
+    """kill -9 around a chunk's commit, then the same command: each row once, repeated one chunk per worker at most."""
     fill(migration, rows=300)
     migration.prepare()
     settings = migration.app.settings
     name, _, nth = point.partition("@")
-    killed = crossfade(settings, "backfill", "--chunk-rows", "40", CROSSFADE_FAILPOINTS=f"{name}=kill@{nth}")
+    arguments = ("backfill", "--chunk-rows", "40", "--workers", str(workers))
+    killed = crossfade(settings, *arguments, CROSSFADE_FAILPOINTS=f"{name}=kill@{nth}")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    until(lambda: not is_copying(migration))  # a commit that had been sent may still be on its way
+    ranges = copied_ranges(migration)
+    begun = 3 + (workers - 1)  # the chunk at the point, those before it, and what the other workers have under way
+    assert begun - 1 - workers <= len(ranges) <= begun
     migration.sql(f"DELETE FROM {TABLE} WHERE id % 5 = 0")  # some copied already, some not yet
     migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'changed after the crash' WHERE id % 7 = 0")
-    done = crossfade(settings, "backfill", "--chunk-rows", "40", "--json")
+    done = crossfade(settings, *arguments, "--json")
     assert done.returncode == 0, done.stderr
     assert document(done)["already_there"] == 0  # a chunk and its checkpoint are durable together, or neither is
     assert_equal(migration)
@@ -104,35 +92,68 @@ def test_rows_that_change_hands_during_the_copy_are_left_to_catchup(migration: M
     a = migration.prompt(enabled=True)
     b = migration.prompt(enabled=False)
     migration.prepare()
-    copier = migration.stores.copier
-    assert copier.copy_next("acme", 1) is not None
+    first, second = chunks(migration, "acme", rows=1)
+    assert migration.stores.copier.copy(first) == Copied(copied=1)
     migration.sql(f"UPDATE {TABLE} SET enabled = (id = :b) WHERE id IN (:a, :b)", a=a, b=b)
-    chunk = copier.copy_next("acme", 1)
-    assert chunk is not None
-    assert (chunk.copied, chunk.deferred) == (0, 1)
+    assert migration.stores.copier.copy(second) == Copied(deferred=1)
+    migration.backfill()
+    assert_equal(migration)
+
+
+def test_chunks_that_want_each_others_scopes(migration: Migration) -> None:
+    """Two chunks under way raise the flags of the same two scopes, crosswise: a deadlock, and both are copied."""
+    for number, (genai_type, enabled) in enumerate(((1, True), (2, True), (2, False), (1, False))):
+        content = "second" if number % 2 else "first"
+        migration.prompt(genai_type=genai_type, enabled=enabled, genai_prompt=content)
+    migration.prepare()
+    first, second = chunks(migration, "acme", rows=2)
+    hold_up(migration, "prompts", "BEFORE INSERT", "NEW.content = 'second'")
+    with ThreadPoolExecutor(2) as pool:
+        with held_up(migration):
+            copies = [pool.submit(migration.stores.copier.copy, first)]
+            until(lambda: waits(migration) == 1)
+            migration.sql(f"UPDATE {TABLE} SET enabled = NOT enabled")
+            copies.append(pool.submit(migration.stores.copier.copy, second))
+            until(lambda: waits(migration) == 2)
+        found = [copy.result() for copy in copies]
+    # Whichever gave way began anew: the first read other flags then, the second found the first one's rows.
+    assert found[0] == Copied(copied=2)
+    assert found[1] in (Copied(copied=2), Copied(deferred=2))
     migration.backfill()
     assert_equal(migration)
 
 
 def test_copy_and_catchup_together_bring_nothing_back(migration: Migration) -> None:
-    """Deletes and updates during the copy, with catch-up at work all the time: no zombie, nothing stale."""
+    """Deletes, updates and swaps during a copy by three workers, with catch-up at work: no zombie, nothing stale."""
     fill(migration, rows=400)
     migration.prepare()
-    stop = threading.Event()
-    worker = threading.Thread(
-        target=follow, args=(migration.stores.new_carrier(),), kwargs={"stop": stop, "pause": 0.001}
-    )
-    worker.start()
-    copier, n = migration.stores.copier, 0
-    try:
-        while copier.copy_next("acme", 20) is not None:
+    stop, copied = threading.Event(), threading.Event()
+    carrier = migration.stores.new_carrier()
+    worker = threading.Thread(target=follow, args=(carrier,), kwargs={"stop": stop, "pause": 0.001})
+
+    def write() -> None:
+        n = 0
+        while not copied.is_set() or n < 20:
             n += 1
             migration.sql(f"DELETE FROM {TABLE} WHERE id % 20 = :n", n=n % 20)
             migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'round ' || :n WHERE id % 11 = :k", n=str(n), k=n % 11)
+            migration.sql(f"UPDATE {TABLE} SET enabled = NOT enabled WHERE id % 13 = :k", k=n % 13)
+            migration.sql(
+                f"INSERT INTO {TABLE} (id, genai_type, genai_prompt, enabled, project_id)"
+                " VALUES (1 + 3 * :n, 5000 + :n, 'born late', true, 1)",
+                n=n,
+            )
+
+    writer = threading.Thread(target=write)
+    worker.start()
+    writer.start()
+    try:
+        assert backfill_stores(migration.app, migration.stores, 20, workers=3)["finished"]
     finally:
+        copied.set()
+        writer.join()
         stop.set()
         worker.join()
-    migration.backfill()
     assert_equal(migration)
 
 

@@ -225,7 +225,7 @@ def test_scopes_that_only_look_like_legacys_are_new_only(carried_migration: Migr
 def test_what_was_written_is_read_though_it_ends_in_quarantine(carried_migration: Migration) -> None:
     """At 100 % of the reads a write that new cannot hold is still read by who made it, before and after it settled."""
     assert carried_migration.verify().verdict is Verdict.PASS
-    from harness.cli.ramp import ramp_shares
+    from harness.cli.shares import ramp_shares
 
     ramp_shares(carried_migration.app, carried_migration.stores, 100.0, None, "a test")
     with carried_migration.stores.router() as router:
@@ -245,7 +245,7 @@ def test_what_was_written_is_read_though_it_ends_in_quarantine(carried_migration
 def test_scope_that_a_record_left_is_read_without_it(carried_migration: Migration) -> None:
     """While a move to another scope is on its way, the scope that was left no longer shows the record."""
     assert carried_migration.verify().verdict is Verdict.PASS
-    from harness.cli.ramp import ramp_shares
+    from harness.cli.shares import ramp_shares
 
     ramp_shares(carried_migration.app, carried_migration.stores, 100.0, None, "a test")
     with carried_migration.stores.router() as router:

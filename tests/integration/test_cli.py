@@ -25,7 +25,8 @@ from harness.config import Settings
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2-never-shown"  # noqa: S105 - of an account that does not exist
 NOWHERE = f"postgresql://somebody:{SECRET}@127.0.0.1:1/absent"
-STORE_COMMANDS = [name for name in COMMANDS if name not in {"demo", "init"}]
+STORE_COMMANDS = [name for name in COMMANDS if name not in {"boards", "demo", "init"}]
+SHORTEST = {"ramp": ("ramp", "--reads", "1"), "quarantine": ("quarantine", "list")}  # what else must be given
 VARIABLES = (
     *("CROSSFADE_LEGACY_URL", "CROSSFADE_NEW_URL", "CROSSFADE_DEBUG", "CROSSFADE_FAILPOINTS"),
     *("DATABASE_HOSTNAME", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_CREDENTIALS"),
@@ -86,7 +87,7 @@ class TestStoresThatAreNotThere:
         unchanged()
         urls = {"legacy": databases.legacy_url, "new": databases.new_url} | {away: NOWHERE}
         for command in STORE_COMMANDS:
-            arguments = ("ramp", "--reads", "1") if command == "ramp" else (command,)
+            arguments = SHORTEST.get(command, (command,))
             done = invoke(*arguments, legacy=urls["legacy"], new=urls["new"])
             assert_refused(done, 5, away, "absent on 127.0.0.1:1", f"CROSSFADE_{away.upper()}_URL")
 
@@ -140,7 +141,7 @@ class TestSettings:
     @pytest.mark.parametrize("command", STORE_COMMANDS)
     def test_no_address(self, command: str) -> None:
         """Without an address the message says where to give one."""
-        arguments = ("ramp", "--reads", "1") if command == "ramp" else (command,)
+        arguments = SHORTEST.get(command, (command,))
         assert_refused(invoke(*arguments), 2, "legacy", "CROSSFADE_LEGACY_URL")
 
     @pytest.mark.parametrize(
@@ -378,25 +379,30 @@ def commands() -> Iterator[tuple[str, click.Command]]:
         command = main.get_command(context, name)
         assert command is not None
         yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {each}", within) for each, within in command.commands.items())
+
+
+NAMES = [name for name, _ in commands()]
 
 
 class TestHelp:
-    @pytest.mark.parametrize("name", COMMANDS)
+    @pytest.mark.parametrize("name", NAMES)
     def test_every_command_has_help_with_an_example(self, name: str) -> None:
         """Help says what the command does and shows a line that can be typed, with options that it has."""
-        done = invoke(name, "--help")
+        done = invoke(*name.split(), "--help")
         assert done.exit_code == 0
         told, _, example = done.stdout.partition("Example:")
         assert len(told.splitlines()[2].strip()) > 20
         line = example.strip().splitlines()[0]
-        assert line.split()[:2] == ["crossfade", name]
+        assert line.startswith(f"crossfade {name}")
         known = {option for parameter in dict(commands())[name].params for option in parameter.opts}
         assert {word for word in line.split() if word.startswith("--")} <= known
 
-    @pytest.mark.parametrize("name", COMMANDS)
+    @pytest.mark.parametrize("name", NAMES)
     def test_help_reads_as_prose(self, name: str) -> None:
         """No line of the description is torn by the spaces of the source it came from."""
-        told = invoke(name, "--help").stdout.partition("Example:")[0]
+        told = invoke(*name.split(), "--help").stdout.partition("Example:")[0]
         assert not re.search(r"\S {2,}\S|^ {3,}\S", told, re.MULTILINE), told
 
     def test_every_option_is_explained(self) -> None:
@@ -415,7 +421,7 @@ class TestHelp:
         """docs/ holds what ``make docs`` would write now."""
         assert (ROOT / "docs" / page).read_text(encoding="utf-8") == PAGES[page]()
 
-    @pytest.mark.parametrize("name", COMMANDS)
+    @pytest.mark.parametrize("name", NAMES)
     def test_every_command_is_told_of(self, name: str) -> None:
         """Each is in the README or in a page that was written by hand."""
         pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").glob("*.md") if page.name not in PAGES)]

@@ -199,7 +199,7 @@ def test_down_removes_every_trace(databases: Databases, dump: Dump, which: Any) 
         after = dump(url)
         upgrade(engine, which)
         assert dump(url) == after
-        assert current(engine, which) == {"legacy": "0003", "new": "0004"}[which]
+        assert current(engine, which) == {"legacy": "0003", "new": "0008"}[which]
         downgrade(engine, which)
         assert current(engine, which) is None
         downgrade(engine, which)
@@ -209,10 +209,11 @@ def test_down_removes_every_trace(databases: Databases, dump: Dump, which: Any) 
 def test_each_step_down_undoes_its_step_up(new_engine: Engine, databases: Databases, dump: Dump) -> None:
     """Every revision's way down leads to what the revision before had made."""
     seen = [dump(databases.new_url)]
-    for revision in ("0001", "0002", "0003", "0004"):
+    revisions = [f"{number:04}" for number in range(1, 8)]
+    for revision in revisions:
         upgrade(new_engine, "new", revision)
         seen.append(dump(databases.new_url))
-    for revision, before in (("0003", seen[3]), ("0002", seen[2]), ("0001", seen[1]), ("base", seen[0])):
+    for revision, before in zip(["base", *revisions[:-1]][::-1], seen[-2::-1], strict=True):
         downgrade(new_engine, "new", revision)
         assert dump(databases.new_url) == before
 
@@ -392,7 +393,7 @@ engine.dispose()
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert current(new_engine, "new") == "0004"
+    assert current(new_engine, "new") == "0008"
 
 
 def test_a_revision_from_the_future_is_explained(prepared_new: Engine) -> None:

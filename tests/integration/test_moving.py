@@ -15,15 +15,16 @@ from fix_stores import Migration
 from sqlalchemy import text
 
 from adapters.postgres.ledger.locks import command_lock
-from adapters.postgres.ledger.quarantine import accept_by_name, held
+from adapters.postgres.ledger.quarantine import held
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptType
 from harness.cli.authority import LOCK, act_on, begin, plan
 from harness.cli.complete import let_go, obstacles_of
 from harness.cli.cutover import to_new
-from harness.cli.ramp import ramp_shares
+from harness.cli.quarantine import accept_rows
 from harness.cli.repair import carry_out as carry_out_repair
 from harness.cli.repair import plan_repair
 from harness.cli.rollback import roll_back
+from harness.cli.shares import ramp_shares
 from harness.cli.status import status_of
 from harness.config import Settings
 from harness.errors import CannotHold, CommandLocked, IllegalPhase, NoAuthority, Refused, StoreUnavailable
@@ -35,7 +36,7 @@ from harness.routing import Store
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 SCOPE = "acme/project-{}/incident-summary"
 TABLE = "dispatch_organization_acme.prompt"
-STATISTICAL = ("coverage", "mismatches", "latency", "errors")  # no parallel run has been made in these tests
+STATISTICAL = ("coverage", "mismatches", "latency", "errors", "slow", "applies")  # no parallel run has been made here
 
 
 def prompt(project: int, *, enabled: bool = True, id: UUID | None = None) -> Prompt:
@@ -179,7 +180,7 @@ def test_a_row_in_quarantine_can_be_left_behind_by_name(verified: Migration) -> 
     with pytest.raises(Refused, match="quarantine"):
         cut_over(verified)
     (row,) = held(stores.new)
-    accept_by_name(stores.new, [row.key], "an essay, not a prompt")
+    accept_rows(stores, [row.key], "an essay, not a prompt")
     cut_over(verified)
     assert stores.routes.view().route.sole_authority is Store.NEW
     with stores.router() as router:

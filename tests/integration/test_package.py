@@ -32,6 +32,7 @@ def test_wheel_holds_what_runs(wheel: Path) -> None:
         "adapters/postgres/alembic/versions/new/0001_prompts.py",
         "reports/templates/report.html",
         "reports/templates/report.css",
+        "adapters/observability/boards/overview.py",
         "harness/py.typed",
         "adapters/py.typed",
         "reports/py.typed",

@@ -11,7 +11,7 @@ from command import crossfade, document
 from fix_stores import Migration
 
 from harness.cli.authority import recover
-from harness.cli.ramp import ramp_shares
+from harness.cli.shares import ramp_shares
 from harness.cli.status import status_of
 from harness.errors import NoAuthority
 from harness.phases import Phase
@@ -108,6 +108,7 @@ def test_between_the_commits_nobody_writes(moving: Migration, loser: Store) -> N
     with moving.stores.router() as router:
         before = router.repository.find_enabled_by_project(SCOPE.format(2))
         assert before is not None
+
         def write() -> None:
             while not answers:
                 with suppress(NoAuthority):  # a machine so busy that resuming takes longer than the router's patience

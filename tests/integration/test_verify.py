@@ -75,8 +75,9 @@ def test_foreign_rows_of_new_are_counted_apart(filled: Migration) -> None:
         "INSERT INTO prompts (name, content, type, project_id) VALUES ('own', 'x', 'custom', 'project-123'),"
         " ('own', 'x', 'custom', NULL), ('own', 'x', 'custom', 'elsewhere/project-1/incident-summary')"
     )
-    found = filled.verify()
-    assert (found.verdict, found.extra, found.new_only) == (Verdict.PASS, 0, 3)
+    for _ in range(2):  # the second time it is known that there are some, and they are told apart at once
+        found = filled.verify()
+        assert (found.verdict, found.extra, found.new_only) == (Verdict.PASS, 0, 3)
 
 
 def test_rows_under_way_are_not_differences(filled: Migration) -> None:

@@ -17,7 +17,7 @@ from fix_stores import Migration, migration_between
 
 from adapters.prompts.canonical import Reading
 from adapters.prompts.dispatch_rows import scope_name
-from harness.cli.ramp import ramp_shares
+from harness.cli.shares import ramp_shares
 from harness.records import Verdict
 from harness.routing import Store
 

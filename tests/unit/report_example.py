@@ -25,7 +25,7 @@ from harness.records import (
     Verification,
 )
 from harness.routing import Route, Store
-from harness.statistics import Drop, Failure, Result, Role, Statistics
+from harness.statistics import Apply, Drop, Failure, Paired, Result, Role, Statistics
 
 NOW = datetime(2025, 3, 14, 15, 9, 26, tzinfo=UTC)
 TEXT = "You summarize incidents for the night shift of the Ruritanian railways."
@@ -45,8 +45,12 @@ def minute(at: int, calls: int = 10, *, mismatched: int = 0, seed: int = 0) -> S
         for _ in range(weight * calls):
             found.latencies[name, Store.LEGACY, Role.SERVED].add(typical * chance.lognormvariate(0, 0.45))
             found.latencies[name, Store.NEW, Role.SHADOWED].add(typical * 0.8 * chance.lognormvariate(0, 0.55))
+        found.paired[name, Store.LEGACY].merge(found.latencies[name, Store.LEGACY, Role.SERVED])
+        found.paired[name, Store.NEW].merge(found.latencies[name, Store.NEW, Role.SHADOWED])
         found.comparisons[name, Result.MATCHED] += weight * calls
+        found.pairs[name, Paired.ANSWERED] += weight * calls
     found.latencies["update", Store.LEGACY, Role.SERVED].add_all(chance.lognormvariate(-6, 0.4) for _ in range(calls))
+    found.applies[Apply.CARRIED] += calls
     found.comparisons["find_all", Result.TRANSIENT] += at % 3
     found.comparisons["find_all", Result.NOT_COMPARED] += at % 5
     found.drops[Drop.UNSETTLED] += at % 5
@@ -97,6 +101,11 @@ def bad() -> Evidence:
     at, broken = fine.by_minute[12][0], minute(12, 5, mismatched=41)
     broken.errors["find_all", Store.NEW, Role.SHADOWED] += 9
     broken.latencies["find_all", Store.NEW, Role.SHADOWED].add_all([0.09] * 30)
+    broken.pairs["find_all", Paired.NEW_FAILED] += 9
+    broken.pairs["find_all", Paired.SLOW] += 30
+    broken.paired["find_all", Store.LEGACY].add_all([0.006] * 30)
+    broken.paired["find_all", Store.NEW].add_all([0.09] * 30)
+    broken.applies[Apply.REJECTED] += 40
     broken.drops[Drop.TIMEOUT] += 17
     broken.drops[Drop.BREAKER_OPEN] += 212
     broken.comparisons["find_by_name", Result.NOT_COMPARED] += 229

@@ -30,6 +30,11 @@ def test_no_file_and_no_environment_are_the_defaults(tmp_path: Path, monkeypatch
         ("[[compare.rules]]\nfield = 'x'\naction = 'ignore'", "compare.rules.0.reason"),
         ("[shadow", "not valid TOML"),
         ("[gates]\nmax_lag_seconds = nan", "gates.max_lag_seconds"),
+        ("[gates]\nalpha = 0", "gates.alpha"),
+        ("[gates]\nalpha = 2", "gates.alpha"),
+        ("[gates]\nmax_mismatch_rate = -0.001", "gates.max_mismatch_rate"),
+        ("[gates]\nmax_rejected_rate = nan", "gates.max_rejected_rate"),
+        ("[gates]\nmax_rollback_debt = -1", "gates.max_rollback_debt"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, named: str) -> None:

@@ -48,9 +48,18 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def command_of(name: str) -> click.Command:
+def options_of(command: click.Command) -> set[str]:
+    """The command's options, and those of the commands within it."""
+    within = command.commands.values() if isinstance(command, click.Group) else ()
+    return {option for each in (command, *within) for parameter in each.params for option in parameter.opts}
+
+
+def command_of(name: str, rest: str = "") -> click.Command:
     found = main.get_command(click.Context(main), name)
     assert found is not None, f"there is no command {name}"
+    if isinstance(found, click.Group) and (words := rest.split()):
+        assert words[0] in found.commands or words[0].startswith(("-", "[")), f"{name} has no command {words[0]}"
+        return found.commands.get(words[0], found)
     return found
 
 
@@ -75,7 +84,7 @@ def test_commands_and_options_exist(page: Path) -> None:
         for name, rest in re.findall(r"(?:^|[\s/$])crossfade ([a-z]+)\b([^|&;#]*)", line):
             if name in NOT_YET or "TOML" in rest:
                 continue
-            known = {option for each in command_of(name).params for option in each.opts} | {"--help"}
+            known = options_of(command_of(name, rest)) | {"--help"}
             for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub(r"'[^']*'", "", rest)):
                 assert option in known, f"crossfade {name} has no option {option}: {line}"
 
@@ -83,7 +92,7 @@ def test_commands_and_options_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_options_named_alone_exist(page: Path) -> None:
     """An option within a sentence is one of some command's."""
-    known = {option for name in COMMANDS for each in command_of(name).params for option in each.opts} | {"--help"}
+    known = {option for name in COMMANDS for option in options_of(command_of(name))} | {"--help"}
     for code in CODE.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         if code.startswith("--"):
             assert code.split()[0] in known, f"no command has {code}"

@@ -15,14 +15,16 @@ from fakes import InMemoryPrompts, RouteBook, prompt
 from prometheus_client import CollectorRegistry, generate_latest
 
 from adapters.metrics.multiprocess import VARIABLE, forget_process, fresh_multiprocess_directory, shared_registry
-from adapters.metrics.prometheus import PrometheusPublisher, serve
+from adapters.metrics.prometheus import PrometheusPublisher, Standing, serve
 from adapters.prompts.contract import PromptRepository
 from harness.backfill import Copied
 from harness.catchup import Carried
 from harness.config import ShadowSettings
 from harness.errors import ConfigError, StoreUnavailable
+from harness.gates import GATES
 from harness.operations import operations_of
-from harness.records import Backlog
+from harness.phases import Phase
+from harness.records import Backlog, Verdict
 from harness.router import Router
 from harness.routing import Store
 from harness.statistics import Drop, Failure, Result, Role, Statistics
@@ -51,6 +53,9 @@ def everything() -> CollectorRegistry:
     publisher.route(RouteBook.of(reads=25).view())
     publisher.authority(1, dict.fromkeys(Store, 2), unfinished=True)
     publisher.quarantined(4)
+    publisher.standing(
+        Standing(Phase.RAMPING, dict.fromkeys(Store, True), 1.7e9, 1, dict.fromkeys(GATES, Verdict.INCONCLUSIVE))
+    )
     publisher.carried(Carried(notes=9, upserted=5, deleted=3, quarantined=1))
     publisher.copied(Copied(copied=7, already_there=2, quarantined=1, deferred=1))
     return registry
@@ -88,10 +93,40 @@ def test_labels_come_from_closed_sets() -> None:
             for label, value in sample.labels.items():
                 if label == "operation":
                     assert value in operations
+                elif label == "gate":
+                    assert value in GATES
                 elif label not in ("le", "field"):
                     assert value in values[label], f"{family.name}{{{label}={value!r}}}"
     assert values["reason"] == {str(reason) for reason in Drop}
     assert values["part"] == {str(part) for part in Failure}
+
+
+def test_series_begin_at_zero() -> None:
+    """What may be counted later is shown as 0 first: Prometheus sees no step in a series that begins with one."""
+    registry = CollectorRegistry()
+    publisher = PrometheusPublisher(registry)
+    assert registry.get_sample_value("crossfade_comparisons_dropped_total", {"reason": "queue_full"}) == 0
+    assert registry.get_sample_value("crossfade_failures_total", {"part": "gauges"}) == 0
+    publisher.calls("find_all", Store.LEGACY, Role.SERVED, [0.1], False)
+    mismatched = {"operation": "find_all", "result": "mismatched"}
+    failed = {"operation": "find_all", "store": "new", "role": "shadowed", "outcome": "failed"}
+    assert registry.get_sample_value("crossfade_comparisons_total", mismatched) == 0
+    assert registry.get_sample_value("crossfade_operations_total", failed) == 0
+    assert registry.get_sample_value("crossfade_fallbacks_total", {"operation": "find_all"}) == 0
+
+
+def test_the_standing_arrives() -> None:
+    """Phase, guards, verification, rejected scopes and gates are gauges; the least verdict is that of all gates."""
+    registry = everything()
+    assert registry.get_sample_value("crossfade_phase", {"phase": "RAMPING"}) == 1
+    assert registry.get_sample_value("crossfade_phase", {"phase": "IDLE"}) == 0
+    assert registry.get_sample_value("crossfade_guard_enforcing", {"store": "new"}) == 1
+    assert registry.get_sample_value("crossfade_verification_timestamp_seconds") == 1.7e9
+    assert registry.get_sample_value("crossfade_rejected_scopes") == 1
+    publisher = PrometheusPublisher(other := CollectorRegistry())
+    for verdict, value in ((Verdict.FAIL, 0), (Verdict.INCONCLUSIVE, 1), (Verdict.PASS, 2)):
+        publisher.standing(Standing(Phase.IDLE, {}, 0.0, 0, {"lag": verdict}))
+        assert other.get_sample_value("crossfade_gate", {"gate": "lag"}) == value
 
 
 def test_what_a_router_does_arrives() -> None:

@@ -6,7 +6,18 @@ from sqlalchemy import Engine, delete, update
 
 from adapters.postgres.ledger.opening import ledger
 from adapters.postgres.ledger.phases import step_to
-from adapters.postgres.schema import cascade, checkpoint, debt, dirty, quarantine, rejection, route
+from adapters.postgres.schema import (
+    cascade,
+    checkpoint,
+    debt,
+    dirty,
+    pause,
+    quarantine,
+    rejection,
+    route,
+    verified_segment,
+    verifying,
+)
 from harness.phases import Phase
 
 
@@ -17,7 +28,7 @@ def close_ledger(engine: Engine, *, actor: str, reason: str) -> None:
     use.
     """
     with ledger(engine) as connection:
-        for table in (checkpoint, quarantine, rejection, debt, cascade, dirty):
+        for table in (checkpoint, quarantine, rejection, debt, cascade, dirty, pause, verified_segment, verifying):
             connection.execute(delete(table))
         connection.execute(update(route).values(epoch=route.c.epoch + 1, reads_percent=0, pins={}, automatic=[]))
         step_to(connection, Phase.IDLE, actor, reason)

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from hashlib import md5
 from typing import Any
 
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, delete, func, insert, or_, select
 
 from adapters.postgres.ledger import rejections
 from adapters.postgres.ledger.opening import ledger
@@ -70,6 +70,20 @@ class EvidenceBook:
         with ledger(self._engine) as connection:
             rows = connection.execute(select(c.at, c.verdict, c.body).order_by(c.at.desc(), c.id.desc()).limit(limit))
             return [_verification(row) for row in rows]
+
+    def standing(self, *, whole: bool = False) -> Verification | None:
+        """The verification that counts: the latest of everything, or a later one of a part of it that failed.
+
+        That a part is equal proves nothing of the rest. ``whole``: the latest of everything in any case.
+        """
+        c = verification.c
+        counts = func.coalesce(c.body["restriction"].astext, "") == ""
+        if not whole:
+            counts = or_(counts, c.verdict == Verdict.FAIL.value)
+        chosen = select(c.at, c.verdict, c.body).where(counts).order_by(c.at.desc(), c.id.desc()).limit(1)
+        with ledger(self._engine) as connection:
+            row = connection.execute(chosen).one_or_none()
+        return None if row is None else _verification(row)
 
     def add_run(self, totals: RunTotals) -> None:
         body = {"seconds": totals.seconds, "totals": dict(totals.totals)}

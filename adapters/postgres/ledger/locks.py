@@ -45,6 +45,12 @@ def command_lock(engine: Engine, name: str) -> Iterator[None]:
         connection.close()
 
 
+def is_locked(engine: Engine, name: str) -> bool:
+    """Whether some process holds the lock of that name."""
+    with speaking_for(Store.NEW), engine.connect() as connection:
+        return connection.execute(_HOLDER, {"class": _CLASS, "name": name}).first() is not None
+
+
 def _acquire(connection: Connection, name: str) -> str:
     """Take the lock and name the session after the command; the session's name before."""
     wanted = func.pg_try_advisory_lock(func.hashtext(_CLASS), func.hashtext(name))

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Engine, func, select, update
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger, not_prepared
-from adapters.postgres.schema import phase
+from adapters.postgres.schema import deferred_index, phase
 from harness.errors import Refused
 from harness.phases import Phase, check_edge, path
 from harness.records import PhaseState
@@ -44,6 +44,11 @@ class PhaseBook:
 def step(connection: Connection, present: Phase, to: Phase, actor: str, reason: str) -> None:
     """Take one edge, with its audit entry. Raises IllegalPhase for one that does not exist."""
     check_edge(present, to)
+    if to is Phase.BACKFILLED and (waiting := connection.execute(select(deferred_index.c.name)).scalars().all()):
+        raise Refused(
+            f"new: {len(waiting)} indexes are not built yet ({', '.join(sorted(waiting)[:3])}); run crossfade "
+            "backfill, which builds them"
+        )
     moved = {"phase": to.value, "epoch": phase.c.epoch + 1, "actor": actor, "reason": reason}
     connection.execute(update(phase).values(moved | {"since": func.now()}))
     write(connection, actor, "phase", reason, {"from": present.value, "to": to.value})

@@ -16,11 +16,12 @@ from harness.records import Rejection
 _ACCEPT = Prepared(delete(rejection).where(rejection.c.scope == any_(texts("scopes"))))
 
 
-def reject(connection: Connection, scope: str | None, error: str) -> None:
-    """Note one more failed attempt. ``error`` must hold no row's contents."""
+def reject(connection: Connection, scope: str | None, error: str) -> bool:
+    """Note one more failed attempt; whether it is the first. ``error`` must hold no row's contents."""
     statement = insert(rejection).values(scope=scope or "", error=error)
     again = {"error": error, "attempts": rejection.c.attempts + 1, "last_seen": func.now()}
-    connection.execute(statement.on_conflict_do_update(index_elements=["scope"], set_=again))
+    noted = statement.on_conflict_do_update(index_elements=["scope"], set_=again).returning(rejection.c.attempts)
+    return bool(connection.execute(noted).scalar_one() == 1)
 
 
 def accept(connection: Connection, scopes: Collection[str | None]) -> int:

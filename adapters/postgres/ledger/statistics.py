@@ -10,7 +10,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import statistics
+from adapters.postgres.schema import route, statistics
 from harness.statistics import Statistics
 
 _FETCH = 500
@@ -20,10 +20,11 @@ class StatisticsBook:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def roll_up(self, process: UUID, minute: datetime, counted: Statistics) -> None:
+    def roll_up(self, process: UUID, minute: datetime, counted: Statistics) -> int:
         """Keep all that the process counted since ``minute``; a second call for the same one replaces the first.
 
-        ``minute`` is a full minute, or within it the moment at which the process began.
+        ``minute`` is a full minute, or within it the moment at which the process, or a new route, began. Returns the
+        route's epoch.
         """
         statement = insert(statistics).values(process=process, minute=minute, body=counted.dump())
         replaced = statement.on_conflict_do_update(
@@ -31,6 +32,7 @@ class StatisticsBook:
         )
         with ledger(self._engine) as connection:
             connection.execute(replaced)
+            return int(connection.execute(select(route.c.epoch)).scalar_one())
 
     def total(self, since: datetime | None = None) -> Statistics:
         """All processes' counts of the minutes, or parts of one, that began at ``since`` or later."""
@@ -58,7 +60,9 @@ def _whole(moment: datetime) -> datetime:
 class MinuteRollUp:
     """Adds a process's increments up, minute by minute, in the ledger. Fulfils the router's ``roll_up``.
 
-    An increment counts only once it is durable: when writing fails it is not kept here, for the router tries again.
+    A new route begins a new row, so that what is counted under it can be told from what was before (the steps of an
+    automatic ramp). An increment counts only once it is durable: when writing fails it is not kept here, for the
+    router tries again.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class MinuteRollUp:
         self._book, self._process, self._now = book, process, now
         self._began = self._minute = now()
         self._counted = Statistics()
+        self._epoch: int | None = None
 
     def __call__(self, increment: Statistics) -> None:
         minute = max(self._began, _whole(self._now()))
@@ -74,5 +79,7 @@ class MinuteRollUp:
         if minute == self._minute:
             counted.merge(self._counted)
         counted.merge(increment)
-        self._book.roll_up(self._process, minute, counted)
-        self._minute, self._counted = minute, counted
+        epoch = self._book.roll_up(self._process, minute, counted)
+        if self._epoch not in {None, epoch}:
+            self._began = self._now()
+        self._minute, self._counted, self._epoch = minute, counted, epoch

@@ -6,26 +6,33 @@ has never touched.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 
 from adapters.postgres.errors import speaking_for
+from adapters.prompts.assessment.counting import count_tenant
+from adapters.prompts.assessment.estimate import estimate_of, log_findings
 from adapters.prompts.assessment.findings import BLOCKS, DECIDE, NOTE, Assessment, Code, Finding, Severity, TenantCounts
-from adapters.prompts.assessment.legacy import count_tenant, legacy_findings, readable_tenants, tenant_findings
+from adapters.prompts.assessment.legacy import index_findings, legacy_findings, readable_tenants, tenant_findings
 from adapters.prompts.assessment.new import new_findings
 from adapters.prompts.assessment.rows import row_findings
+from adapters.prompts.assessment.sample import read_sample, time_work
 from adapters.prompts.assessment.server import Server, look_at_server, server_findings, zone_findings
 from adapters.prompts.canonical import Reading
 from harness.config import Settings
+from harness.ports import Clock
 from harness.routing import Store
 
 __all__ = ["BLOCKS", "DECIDE", "NOTE", "Assessment", "Finding", "Severity", "TenantCounts", "assess"]
 
 
-def assess(legacy: Engine, new: Engine | None, settings: Settings) -> Assessment:
+def assess(legacy: Engine, new: Engine | None, settings: Settings, *, clock: Clock = time.monotonic) -> Assessment:
     """Look at both databases, or at legacy alone, and write nothing.
+
+    Rows are counted where they are; none comes here but those of a small sample, which is timed.
 
     Raises StoreUnavailable if legacy is no Dispatch database, ConfigError if legacy.time_zone names no time zone.
     """
@@ -38,19 +45,26 @@ def assess(legacy: Engine, new: Engine | None, settings: Settings) -> Assessment
         found += legacy_findings(connection)
         slugs = readable_tenants(connection)
         counted = [count_tenant(connection, slug, reading) for slug in slugs]
-        found += row_findings(connection, counted, reading)
+        found += row_findings(counted, reading)
+        found += index_findings(connection, counted, reading)
+        sample = read_sample(connection, counted, reading, settings.backfill.chunk_rows, clock)
+        work = time_work(connection, clock)
     other: Server | None = None
     if new is not None:
         with _reading(new, Store.NEW) as connection:
             other = look_at_server(connection)
             found += server_findings(other, Store.NEW)
             found += new_findings(connection, slugs, reading, other)
+            work = time_work(connection, clock)
         if other.database == server.database:
             found.append(_SAME)
+    estimate = estimate_of(counted, sample, work, settings, other or server)
+    found += log_findings(estimate, other)
     ordered = tuple(sorted(found, key=lambda each: list(Severity).index(each.severity)))
     return Assessment(
         ordered,
         tuple(counted),
+        estimate,
         server.version,
         other.version if other else None,
         _settings_to_copy(settings, counted, zones),

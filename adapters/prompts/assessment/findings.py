@@ -35,6 +35,8 @@ class Code(StrEnum):
     SEVERAL_ENABLED = "several_enabled"
     TYPE_CONFLICTS = "type_conflicts"
     IDS_REPEAT = "ids_repeat"
+    LOG_SIZE = "log_size"
+    PROJECT_INDEX = "project_index"
     PROMPTS_TABLE = "prompts_table"
     UNFIT_PROMPTS_TABLE = "unfit_prompts_table"
     NO_PROMPTS_TABLE = "no_prompts_table"
@@ -61,17 +63,22 @@ class Finding:
 class TenantCounts:
     """What a tenant's prompts are like. ``bytes`` of texts, ``table_bytes`` as stored, with indexes.
 
-    ``crowded_projects``: with more than one enabled prompt, ``crowded_rows`` in all; ``type_conflicts``: enabled
-    prompts beyond the first of their project and type. ``reasons``, ``odd`` and ``unknown_types`` count rows;
-    ``examples`` are ids, by reason and by what is odd.
+    ``fit_rows`` can be represented in new; ``fit_bytes`` of their texts, ``fit_stored_bytes`` as legacy keeps them,
+    compressed where it compresses. ``crowded_projects``: with more than one enabled prompt, ``crowded_rows`` in all;
+    ``type_conflicts``: enabled prompts beyond the first of their project and type. ``reasons`` and ``odd`` count rows;
+    ``unknown_types`` too, of the most frequent ones; ``examples`` are ids, by reason and by what is odd.
     """
 
     tenant: str
     rows: int = 0
     enabled: int = 0
     projects: int = 0
+    scopes: int = 0
     bytes: int = 0
     table_bytes: int = 0
+    fit_rows: int = 0
+    fit_bytes: int = 0
+    fit_stored_bytes: int = 0
     with_system_message: int = 0
     longest_content: int = 0
     longest_system_message: int = 0
@@ -82,6 +89,58 @@ class TenantCounts:
     odd: dict[str, int] = field(default_factory=dict)
     unknown_types: dict[int, int] = field(default_factory=dict)
     examples: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    first_id: int | None = None
+    last_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a number is expected to be between. An estimate."""
+
+    low: float = 0.0
+    high: float = 0.0
+
+    def __add__(self, other: Range) -> Range:
+        return Range(self.low + other.low, self.high + other.high)
+
+    def __mul__(self, by: float) -> Range:
+        return Range(self.low * by, self.high * by)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Bytes that the migration adds, as far as can be told beforehand.
+
+    ``table``, ``indexes`` and ``wal`` in new, once all is copied; ``disk``: what to have free there, with a margin,
+    as if no log file were let go of meanwhile. ``legacy_index``: what ``prepare`` builds in legacy; ``sidecar``: from
+    nothing at first to every row edited in new; ``legacy_disk``: both, with a margin.
+    """
+
+    table: Range = Range()
+    indexes: Range = Range()
+    wal: Range = Range()
+    disk: float = 0.0
+    legacy_index: Range = Range()
+    sidecar: Range = Range()
+    legacy_disk: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long the work will take on these servers, in seconds, and what it will need. Nothing of it is promised.
+
+    ``rows`` to be copied, of which ``sampled`` were really read, and timed, as the backfill and verify read them.
+    ``read``: legacy's share of ``copy``, as measured; ``write``: new's, reckoned from a piece of work that was timed
+    there. Both for one chunk at a time on servers as busy as now.
+    """
+
+    rows: int
+    sampled: int
+    read: Range
+    write: Range
+    copy: Range
+    verify: Range
+    growth: Growth
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +149,7 @@ class Assessment:
 
     findings: tuple[Finding, ...]
     tenants: tuple[TenantCounts, ...]
+    estimate: Estimate
     legacy_version: int
     new_version: int | None
     settings_to_copy: str

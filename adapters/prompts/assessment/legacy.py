@@ -1,18 +1,16 @@
-"""What legacy holds: tenants, rights, and one count over each tenant's prompts."""
+"""What legacy is like: its tenants, and our rights on their tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Connection, Integer, Row, Subquery, and_, func, select, text, type_coerce
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import Connection, Row, text
 
 from adapters.prompts.assessment.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding, Severity, TenantCounts
-from adapters.prompts.canonical import BY_NUMBER, REASONS, Reading
+from adapters.prompts.canonical import Reading
 from adapters.prompts.discover import Problem, tenants_of
-from adapters.prompts.dispatch import TENANT_PREFIX, canonical_select, tenant_tables
-from adapters.prompts.workload import has_sidecar
+from adapters.prompts.dispatch import TENANT_PREFIX, tenant_schema
 from harness.evidence import counted
 
 _SEVERITY: dict[Problem, Severity] = {
@@ -26,6 +24,7 @@ _SEVERITY: dict[Problem, Severity] = {
     Problem.NO_PROJECT_TABLE: DECIDE,
     Problem.STRAY_SCHEMA: NOTE,
 }
+_MANY = 20_000  # rows; below it a scan for each of them does no harm
 
 
 def tenant_findings(connection: Connection) -> Iterator[Finding]:
@@ -78,99 +77,20 @@ def _rights(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(query, {"prefix": TENANT_PREFIX}))
 
 
-def count_tenant(connection: Connection, slug: str, reading: Reading) -> TenantCounts:
-    """Count a tenant's prompts in one pass over their canonical reading."""
-    _, prompt = tenant_tables(slug)
-    own = prompt.c
-    canonical = canonical_select(slug, prompt, reading, with_sidecar=has_sidecar(connection)).add_columns(
-        own.id.label("local"),
-        own.genai_type.label("local_type"),
-        own.project_id.label("local_project"),
-        own.created_at.label("local_created"),
-        own.updated_at.label("local_updated"),
+def index_findings(connection: Connection, tenants: Sequence[TenantCounts], reading: Reading) -> Iterator[Finding]:
+    """Large tables without an index by project, under the policy that asks every enabled prompt for its rivals."""
+    if reading.by_type:
+        return
+    query = text(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid"
+        " WHERE i.indrelid = to_regclass(format('%I.%I', cast(:schema AS text), 'prompt')) AND i.indisvalid"
+        " AND a.attname = 'project_id' AND i.indkey[0] = a.attnum)"
     )
-    rows = canonical.subquery("rows")
-    odd = _odd(rows)
-    row = connection.execute(select(*_totals(rows), *_counted(rows, odd))).one()._mapping
-    counts = {str(name): int(row[f"count {name}"]) for name in odd}
-    crowds = connection.execute(_crowds(rows)).one()
-    size = text("SELECT pg_total_relation_size(to_regclass(format('%I.%I', cast(:schema AS text), 'prompt')))")
-    return TenantCounts(
-        tenant=slug,
-        **{name: int(row[name]) for name in _TOTALS},
-        table_bytes=connection.execute(size, {"schema": prompt.schema}).scalar_one(),
-        crowded_projects=crowds.projects,
-        crowded_rows=int(crowds.rows),
-        type_conflicts=int(connection.execute(_type_conflicts(rows)).scalar_one()),
-        reasons={name: number for name, number in counts.items() if name in REASONS and number},
-        odd={name: number for name, number in counts.items() if name not in REASONS and number},
-        unknown_types={row[0]: row[1] for row in connection.execute(_unknown(rows))},
-        examples={name: tuple(row[f"some {name}"]) for name, number in counts.items() if number},
-    )
-
-
-_TOTALS = (
-    "rows",
-    "enabled",
-    "projects",
-    "bytes",
-    "with_system_message",
-    "longest_content",
-    "longest_system_message",
-)
-
-
-def _totals(rows: Subquery) -> list[ColumnElement[Any]]:
-    content, message = rows.c.content, rows.c.system_message
-    totals = (
-        func.count(),
-        func.count().filter(rows.c.enabled),
-        func.count(rows.c.local_project.distinct()),
-        func.coalesce(func.sum(func.octet_length(content) + func.coalesce(func.octet_length(message), 0)), 0),
-        func.count(message),
-        func.coalesce(func.max(func.char_length(content)), 0),
-        func.coalesce(func.max(func.char_length(message)), 0),
-    )
-    return [total.label(name) for name, total in zip(_TOTALS, totals, strict=True)]
-
-
-def _odd(rows: Subquery) -> dict[str, ColumnElement[bool]]:
-    created, updated = rows.c.local_created.is_(None), rows.c.local_updated.is_(None)
-    return {
-        **{reason: rows.c.reason == reason for reason in REASONS},
-        Code.UNKNOWN_TYPES: _is_unknown(rows),
-        Code.ONE_STAMP_NULL: created != updated,
-        Code.BOTH_STAMPS_NULL: and_(created, updated),
-    }
-
-
-def _counted(rows: Subquery, odd: dict[str, ColumnElement[bool]]) -> Iterator[ColumnElement[Any]]:
-    for name, condition in odd.items():
-        yield func.count().filter(condition).label(f"count {name}")
-        ids = func.array_agg(aggregate_order_by(rows.c.local, rows.c.local)).filter(condition)
-        yield type_coerce(ids, ARRAY(Integer))[1:EXAMPLES].label(f"some {name}")
-
-
-def _is_unknown(rows: Subquery) -> ColumnElement[bool]:
-    return rows.c.local_type.notin_(list(BY_NUMBER))
-
-
-def _unknown(rows: Subquery) -> Any:
-    times = func.count()
-    return select(rows.c.local_type, times).where(_is_unknown(rows)).group_by(rows.c.local_type).order_by(times.desc())
-
-
-def _crowds(rows: Subquery) -> Any:
-    """Projects with more than one enabled prompt, and these prompts: in each other's way under policy ``project``."""
-    several = select(func.count().label("enabled")).where(rows.c.enabled, rows.c.local_project.is_not(None))
-    crowds = several.group_by(rows.c.local_project).having(func.count() > 1).subquery()
-    return select(
-        func.count().label("projects"), func.coalesce(func.sum(crowds.c.enabled), 0).label("rows")
-    ).select_from(crowds)
-
-
-def _type_conflicts(rows: Subquery) -> Any:
-    """Enabled prompts beyond the first of their type and project. Dispatch's own constraint forbids them."""
-    several = select((func.count() - 1).label("beyond")).where(rows.c.enabled, rows.c.local_project.is_not(None))
-    places = several.group_by(rows.c.local_project, rows.c.local_type).having(func.count() > 1).subquery()
-    return select(func.coalesce(func.sum(places.c.beyond), 0))
+    schemas = [tenant_schema(tenant.tenant) for tenant in tenants if tenant.rows > _MANY]
+    if lacking := [name for name in schemas if not connection.execute(query, {"schema": name}).scalar_one()]:
+        told = (
+            f"{counted(len(lacking), 'large prompt table')} without an index on project_id, by which scope_policy = "
+            '"project" looks for the other enabled prompts of each one: copy and verify would take far longer than '
+            "estimated; CREATE INDEX CONCURRENTLY one there for the time of the migration"
+        )
+        yield Finding(Code.PROJECT_INDEX, DECIDE, len(lacking), told, tuple(lacking[:EXAMPLES]))

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Connection, func, select, union_all
-
 from adapters.prompts.assessment.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding, TenantCounts
 from adapters.prompts.canonical import REASONS, Reading, Reason
-from adapters.prompts.dispatch import tenant_tables
 from harness.evidence import count, counted, named
 
 _ODD = {
@@ -17,15 +14,17 @@ _ODD = {
     Code.BOTH_STAMPS_NULL: "without any stamp: they will say 1970-01-01 00:00 UTC",
 }
 
+_KINDS_NAMED = 5
 
-def row_findings(connection: Connection, tenants: Sequence[TenantCounts], reading: Reading) -> Iterator[Finding]:
+
+def row_findings(tenants: Sequence[TenantCounts], reading: Reading) -> Iterator[Finding]:
     """What all tenants' counts together mean."""
     yield from _quarantine(tenants)
     yield from _columns(tenants)
     yield from _enabled(tenants, reading)
-    if repeated := _repeated_ids(connection, [tenant.tenant for tenant in tenants]):
-        told = f"{counted(repeated, 'id')} of legacy in more than one tenant: new's ids are made of tenant and id, so "
-        yield Finding(Code.IDS_REPEAT, NOTE, repeated, told + "none collide")
+    if number := _alike_numbered(tenants):
+        told = f"{counted(number, 'tenant')} with ids of the same range: new's ids are made of tenant and id, so none "
+        yield Finding(Code.IDS_REPEAT, NOTE, number, told + "collide")
 
 
 def _quarantine(tenants: Sequence[TenantCounts]) -> Iterator[Finding]:
@@ -46,16 +45,26 @@ def _columns(tenants: Sequence[TenantCounts]) -> Iterator[Finding]:
             f"{counted(messages, 'row')} with a system message, for which Prompt Manager has no column: prepare adds "
         )
         yield Finding(Code.SYSTEM_MESSAGE, NOTE, messages, told + "one")
-    unknown: Counter[int] = Counter()
-    for tenant in tenants:
-        unknown.update(tenant.unknown_types)
-    if number := unknown.total():
-        types = named([f"{kind} × {times}" for kind, times in unknown.most_common()])
-        told = f"{counted(number, 'row')} of types that Dispatch has no name for: {types}; their type will be custom"
+    if number := sum(tenant.odd.get(Code.UNKNOWN_TYPES, 0) for tenant in tenants):
+        told = (
+            f"{counted(number, 'row')} of types that Dispatch has no name for: {_kinds(tenants, number)}; their type "
+        )
+        told += "will be custom"
         yield Finding(Code.UNKNOWN_TYPES, NOTE, number, told, _examples(tenants, Code.UNKNOWN_TYPES))
     for code, meaning in _ODD.items():
         if number := sum(tenant.odd.get(code, 0) for tenant in tenants):
             yield Finding(code, NOTE, number, f"{counted(number, 'row')} {meaning}", _examples(tenants, code))
+
+
+def _kinds(tenants: Sequence[TenantCounts], number: int) -> str:
+    """Unknown types by how many rows have them; of too many only the most frequent."""
+    unknown: Counter[int] = Counter()
+    for tenant in tenants:
+        unknown.update(tenant.unknown_types)
+    shown = unknown.most_common(_KINDS_NAMED)
+    others = number - sum(times for _, times in shown)
+    told = [f"{kind} × {count(times)}" for kind, times in shown]
+    return named([*told, f"{count(others)} of others"] if others else told)
 
 
 def _enabled(tenants: Sequence[TenantCounts], reading: Reading) -> Iterator[Finding]:
@@ -82,9 +91,14 @@ def _examples(tenants: Sequence[TenantCounts], name: str) -> tuple[str, ...]:
     return tuple(found[:EXAMPLES])
 
 
-def _repeated_ids(connection: Connection, slugs: Sequence[str]) -> int:
-    if len(slugs) < 2:
-        return 0
-    ids = union_all(*(select(tenant_tables(slug)[1].c.id.label("id")) for slug in slugs)).subquery()
-    repeated = select(ids.c.id).group_by(ids.c.id).having(func.count() > 1).subquery()
-    return connection.execute(select(func.count()).select_from(repeated)).scalar_one()
+def _alike_numbered(tenants: Sequence[TenantCounts]) -> int:
+    """How many tenants have ids in a range that another tenant has ids in, too."""
+    alike, before = set[str](), None
+    ranges = sorted(
+        (t.first_id, t.last_id, t.tenant) for t in tenants if t.first_id is not None and t.last_id is not None
+    )
+    for first, last, tenant in ranges:
+        if before is not None and first <= before[0]:
+            alike |= {tenant, before[1]}
+        before = max(before or (last, tenant), (last, tenant))
+    return len(alike)

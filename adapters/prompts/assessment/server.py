@@ -17,13 +17,14 @@ from harness.routing import Store
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """``database`` tells one database of one running server from all others."""
+    """``database`` tells one database of one running server from all others; ``log_bytes``: its max_wal_size."""
 
     version: int
     encoding: str
     writable: bool
     may_create_schema: bool
     database: tuple[Any, ...]
+    log_bytes: int
 
 
 def look_at_server(connection: Connection) -> Server:
@@ -37,11 +38,13 @@ def look_at_server(connection: Connection) -> Server:
                 ELSE has_schema_privilege('crossfade', 'CREATE')
             END AS may_create_schema,
             pg_postmaster_start_time() AS started,
+            pg_size_bytes(current_setting('max_wal_size')) AS log_bytes,
             (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) AS number
         """
     )
     row = connection.execute(query).one()
-    return Server(row.version, row.encoding, row.writable, row.may_create_schema, (row.started, row.number))
+    database = row.started, row.number
+    return Server(row.version, row.encoding, row.writable, row.may_create_schema, database, row.log_bytes)
 
 
 def server_findings(server: Server, store: Store) -> Iterator[Finding]:

@@ -1,0 +1,209 @@
+"""Automatic ramp: a plan of steps that new's share goes up by while the gates pass, and down when one fails.
+
+Each step is judged on what was counted since it began. Nothing advances on silence: an inconclusive gate holds. What
+is about to be done is noted before it is done, so whoever comes after a crash knows what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from threading import Event
+from typing import Protocol
+
+from harness.config import RampSettings
+from harness.errors import Refused, StoreUnavailable
+from harness.failpoints import passing
+from harness.gates import Gate, decide
+from harness.ports import Clock
+from harness.records import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Percent of reads that new serves, and percent of scopes whose writes it takes."""
+
+    reads: float
+    writes: float
+
+    def __str__(self) -> str:
+        return f"reads {self.reads:g} %, writes {self.writes:g} %"
+
+
+class State(StrEnum):
+    RUNNING = "running"
+    RETREATING = "retreating"
+    RETREATED = "retreated"
+    STOPPED = "stopped"
+    DONE = "done"
+
+
+ENDED = frozenset({State.RETREATED, State.STOPPED, State.DONE})
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How far a plan has come. ``step`` is the number of the step that was reached, ``since`` when.
+
+    ``towards``: the step that somebody is about to go to; None while nobody is.
+    """
+
+    plan: tuple[Step, ...]
+    step: int
+    state: State
+    since: datetime
+    actor: str
+    reason: str = ""
+    towards: int | None = None
+
+    @property
+    def present(self) -> Step:
+        return self.plan[self.step]
+
+
+class Helm(Protocol):
+    """What the automatic ramp sees and moves. All of it is durable."""
+
+    def course(self) -> Course | None: ...
+
+    def keep(self, course: Course, action: str, gates: Sequence[Gate] = ()) -> Course:
+        """Note the course, and in the audit what was done on which evidence; with the moment as ``since`` if the step
+        is another one. Raises Refused if somebody else has changed it meanwhile.
+        """
+        ...
+
+    def seconds(self, course: Course) -> float:
+        """How long the course has been at its step."""
+        ...
+
+    def stands(self) -> Step:
+        """What the route says now."""
+        ...
+
+    def go(self, step: Step, reason: str) -> None:
+        """Move shares and authority there. Raises Refused, or an error of a store, when that cannot be done now."""
+        ...
+
+    def judge(self, course: Course) -> tuple[Gate, ...]:
+        """The gates of a ramp, on what was counted since the step began."""
+        ...
+
+    def paused(self) -> str:
+        """Who asked for a pause and why, in words; empty if nobody did."""
+        ...
+
+
+def plan_of(settings: RampSettings) -> tuple[Step, ...]:
+    """From nothing through the reads' steps to the writes'. Writes follow once all reads are served by new."""
+    reads = [Step(percent, 0.0) for percent in settings.reads]
+    top = settings.reads[-1] if settings.reads else 0.0
+    return Step(0.0, 0.0), *reads, *(Step(top, percent) for percent in settings.writes)
+
+
+def begun(plan: tuple[Step, ...], stands: Step, actor: str, now: datetime) -> Course:
+    """A course from where the route stands. Raises Refused where that is no step of the plan."""
+    if stands not in plan:
+        steps = "; ".join(map(str, plan))
+        raise Refused(f"the route stands at {stands}, which is no step of the plan ({steps}); crossfade ramp to one")
+    return Course(plan, plan.index(stands), State.RUNNING, now, actor)
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """Follows a course until it ends. ``told`` is given a line at every change."""
+
+    helm: Helm
+    settings: RampSettings
+    clock: Clock
+    stop: Event
+    told: Callable[[str], None] = lambda _: None
+
+    def follow(self) -> Course:
+        """The course as it ended, or as it was when ``stop`` was set. A store that is away is waited for."""
+        said = ""
+        while True:
+            try:
+                course, now_said = self._look()
+            except StoreUnavailable as error:
+                course, now_said = None, f"waiting: {error}"
+            except Refused as error:  # the move was not to be had: the state is the one before
+                course, now_said = None, f"not now: {error}"
+            if now_said != said:
+                self.told(now_said)
+                said = now_said
+            if course is not None and (course.state in ENDED or self.stop.is_set()):
+                return course
+            if self.stop.wait(self.settings.look_seconds):
+                return self._course()
+
+    def _course(self) -> Course:
+        course = self.helm.course()
+        if course is None:
+            raise Refused("there is no automatic ramp; begin one with crossfade ramp --auto")
+        return course
+
+    def _look(self) -> tuple[Course, str]:
+        course = self._settled(self._course())
+        if course.state in ENDED:
+            return course, f"{course.state}: {course.reason}"
+        if course.state is State.RETREATING:
+            return self._retreat(course, course.reason, ())
+        stands = self.helm.stands()
+        if stands != course.present:
+            reason = f"by hand: the route stands at {stands}, and not at {course.present}"
+            return self.helm.keep(replace(course, state=State.STOPPED, reason=reason), "stopped"), reason
+        if why := self.helm.paused():
+            return course, f"paused at {course.present} by {why}"
+        return self._judged(course)
+
+    def _settled(self, course: Course) -> Course:
+        """What a crash left between the intention and the note of it."""
+        if course.towards is None:
+            return course
+        if self.helm.stands() == course.plan[course.towards]:
+            return self._arrived(course, ())
+        return self.helm.keep(replace(course, towards=None), "taken back")
+
+    def _judged(self, course: Course) -> tuple[Course, str]:
+        gates = self.helm.judge(course)
+        verdict = decide(gates)
+        if verdict is Verdict.FAIL:
+            failing = next(gate for gate in gates if gate.verdict is Verdict.FAIL)
+            return self._retreat(course, f"{failing.name}: {failing.evidence}", gates)
+        if course.step == len(course.plan) - 1 and verdict is Verdict.PASS and self._long_enough(course):
+            reason = f"the whole plan is done, at {course.present}"
+            return self.helm.keep(replace(course, state=State.DONE, reason=reason), "done", gates), reason
+        if verdict is Verdict.INCONCLUSIVE:
+            open_ = ", ".join(gate.name for gate in gates if gate.verdict is Verdict.INCONCLUSIVE)
+            return course, f"holding at {course.present}: {open_} inconclusive"
+        if not self._long_enough(course):
+            return course, f"holding at {course.present}: every gate passes, and the step's time is not over"
+        return self._go(course, course.step + 1, "every gate passes", gates)
+
+    def _long_enough(self, course: Course) -> bool:
+        return self.helm.seconds(course) >= self.settings.step_seconds
+
+    def _retreat(self, course: Course, reason: str, gates: Sequence[Gate]) -> tuple[Course, str]:
+        target = 0 if self.settings.retreat == "zero" else max(0, course.step - 1)
+        retreating = replace(course, state=State.RETREATING, reason=reason)
+        if course.state is not State.RETREATING:
+            retreating = self.helm.keep(retreating, "retreat decided", gates)
+        return self._go(retreating, target, reason, gates)
+
+    def _go(self, course: Course, step: int, reason: str, gates: Sequence[Gate]) -> tuple[Course, str]:
+        action = "retreat" if course.state is State.RETREATING else "advance"
+        going = self.helm.keep(replace(course, towards=step), f"{action} begun", gates)
+        passing("autoramp.intended")
+        self.helm.go(going.plan[step], f"automatic ramp: {action} to step {step} of {len(going.plan) - 1}; {reason}")
+        passing("autoramp.moved")
+        arrived = self._arrived(going, gates)
+        passing("autoramp.noted")
+        return arrived, f"{action} to {arrived.present}: {reason}"
+
+    def _arrived(self, course: Course, gates: Sequence[Gate]) -> Course:
+        assert course.towards is not None  # noqa: S101 - the callers have looked; for the type checker
+        state = State.RETREATED if course.state is State.RETREATING else course.state
+        there = replace(course, step=course.towards, towards=None, state=state)
+        return self.helm.keep(there, "retreated" if state is State.RETREATED else "advanced", gates)
