@@ -14,7 +14,7 @@ from threading import Event
 from typing import Protocol
 
 from harness.config import RampSettings
-from harness.errors import Refused, StoreUnavailable
+from harness.errors import CommandLocked, Refused, StoreUnavailable
 from harness.failpoints import passing
 from harness.gates import Gate, decide
 from harness.ports import Clock
@@ -78,6 +78,10 @@ class Helm(Protocol):
         """How long the course has been at its step."""
         ...
 
+    def recover(self) -> None:
+        """Finish or undo a move that a crash left half done. Raises CommandLocked while somebody else is at it."""
+        ...
+
     def stands(self) -> Step:
         """What the route says now."""
         ...
@@ -128,7 +132,7 @@ class Pilot:
                 course, now_said = self._look()
             except StoreUnavailable as error:
                 course, now_said = None, f"waiting: {error}"
-            except Refused as error:  # the move was not to be had: the state is the one before
+            except (Refused, CommandLocked) as error:  # the move was not to be had: the state is the one before
                 course, now_said = None, f"not now: {error}"
             if now_said != said:
                 self.told(now_said)
@@ -162,6 +166,7 @@ class Pilot:
         """What a crash left between the intention and the note of it."""
         if course.towards is None:
             return course
+        self.helm.recover()
         if self.helm.stands() == course.plan[course.towards]:
             return self._arrived(course, ())
         return self.helm.keep(replace(course, towards=None), "taken back")

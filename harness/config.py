@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from harness.errors import ConfigError
+from harness.promql import PrometheusSettings, check_gates
 
 _STRICT = ConfigDict(extra="forbid")
 DEFAULT_FILE = "crossfade.toml"
@@ -261,6 +262,18 @@ class GateSettings:
         description="Records of new that legacy cannot hold and a rollback would leave behind, at most.",
     )
     rehearse_rollback: bool = Field(default=False, description="Whether a rollback must have been carried out before.")
+    prometheus_url: str = Field(
+        default="",
+        repr=False,
+        description="The Prometheus that [[gates.prometheus]] asks. With a password, better given as "
+        "CROSSFADE_PROMETHEUS_URL.",
+    )
+    prometheus: tuple[PrometheusSettings, ...] = Field(
+        default=(), description="Gates on PromQL, each a query with limits."
+    )
+
+    def __post_init__(self) -> None:
+        check_gates(self.prometheus, self.prometheus_url)
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -320,10 +333,13 @@ class Settings:
     ramp: RampSettings = RampSettings()
 
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that change with any setting but the two addresses."""
+        """Twelve hexadecimal digits that change with any setting but the addresses."""
         plain = TypeAdapter(Settings).dump_python(self, mode="json")
         plain["legacy"].pop("url")
         plain["new"].pop("url")
+        plain["gates"].pop("prometheus_url")
+        for query in plain["gates"]["prometheus"]:
+            query.pop("url")
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -334,9 +350,13 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     file and the key for a file that is missing, is no TOML, or holds an unknown key or an unfit value.
     """
     document = _read(path)
-    for section, url in (("legacy", _legacy_url(environment)), ("new", _new_url(environment))):
+    for section, name, url in (
+        ("legacy", "url", _legacy_url(environment)),
+        ("new", "url", _new_url(environment)),
+        ("gates", "prometheus_url", environment.get("CROSSFADE_PROMETHEUS_URL")),
+    ):
         if url and isinstance(document.setdefault(section, {}), dict):
-            document[section]["url"] = url
+            document[section][name] = url
     try:
         return TypeAdapter(Settings).validate_python(document)
     except ValidationError as error:

@@ -27,6 +27,27 @@ from harness.statistics import Result, Role, Statistics
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """One value that Prometheus answered; it may be NaN or infinite."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Prometheus answered to the gate of this name.
+
+    ``problem``: why it is no answer, or not the whole one; ``next_step``: what to do about that.
+    """
+
+    name: str
+    samples: tuple[Sample, ...] = ()
+    problem: str = ""
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known of a migration at ``generated_at``. Every stamp is aware.
 
@@ -42,7 +63,7 @@ class Evidence:
     ``uncaptured``: parts of legacy, such as tenants created since prepare, whose changes nobody notes.
     ``new_only``: records of new that legacy cannot hold. ``debts``: those that it could, but for what they say.
     ``rogue_writes``: what each store took without authority. ``unfinished``: the act that is pending, in words.
-    ``versions``: crossfade's own and both servers', by name.
+    ``versions``: crossfade's own and both servers', by name. ``prometheus``: what it answered to the gates on PromQL.
     """
 
     generated_at: datetime
@@ -73,6 +94,7 @@ class Evidence:
     debts: tuple[Debt, ...] = ()
     debts_total: int = 0
     unfinished: str = ""
+    prometheus: tuple[Answer, ...] = ()
 
     @property
     def started(self) -> bool:

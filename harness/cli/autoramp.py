@@ -14,10 +14,12 @@ from adapters.postgres.ledger.pauses import PauseBook
 from adapters.prompts.migration import Stores
 from harness.autoramp import ENDED, Course, Pilot, State, Step, begun, plan_of
 from harness.cli.app import App, actor
+from harness.cli.authority import LOCK as AUTHORITY
+from harness.cli.authority import recover
 from harness.cli.report import gather
 from harness.cli.shares import ramp_shares
 from harness.errors import ConfigError, MismatchFound, Refused
-from harness.gates import GATES, Gate, evaluate
+from harness.gates import Gate, evaluate, names_of
 from harness.phases import Phase
 
 LOCK = "autoramp"
@@ -39,6 +41,10 @@ class StoresHelm:
     def seconds(self, course: Course) -> float:
         return self._book.seconds()
 
+    def recover(self) -> None:
+        with command_lock(self._stores.new, AUTHORITY):
+            recover(self._app, self._stores)
+
     def stands(self) -> Step:
         route = self._stores.routes.view().route
         return Step(route.reads_percent, route.writes_percent)
@@ -49,7 +55,7 @@ class StoresHelm:
     def judge(self, course: Course) -> tuple[Gate, ...]:
         settings = self._stores.settings
         since = course.since if course.step else None  # before the first step all that was compared counts
-        evidence = gather(self._stores, since)
+        evidence = gather(self._stores, since, settings.ramp.gates)
         return evaluate(evidence, settings.gates, only=settings.ramp.gates, sequences=len(course.plan))
 
     def paused(self) -> str:
@@ -64,8 +70,9 @@ def ramp_by_itself(app: App, stores: Stores, reason: str) -> dict[str, Any]:
     MismatchFound, with the gate's evidence, after a retreat.
     """
     settings = stores.settings.ramp
-    if unknown := sorted(set(settings.gates) - GATES.keys()):
-        raise ConfigError(f"ramp.gates: there is no gate {', '.join(unknown)}; there are {', '.join(GATES)}")
+    known = names_of(stores.settings.gates)
+    if unknown := sorted(set(settings.gates) - set(known)):
+        raise ConfigError(f"ramp.gates: there is no gate {', '.join(unknown)}; there are {', '.join(known)}")
     stores.require(Phase.BACKFILLED)
     with command_lock(stores.new, LOCK):
         helm, book = StoresHelm(app, stores), CourseBook(stores.new)

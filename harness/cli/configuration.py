@@ -10,6 +10,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from harness.config import RuleSettings, Settings
+from harness.promql import PrometheusSettings
 
 _HEAD = """\
 # Crossfade's settings. Each line shows the default; take away the # to change it.
@@ -21,6 +22,12 @@ _RULE = """
 # action = "tolerance"
 # tolerance = 0.001
 # reason = "the clients round stamps to milliseconds"
+
+# [[gates.prometheus]]
+# name = "connections"
+# query = "max(pg_stat_activity_count)"
+# max = 80.0
+# url = "http://localhost:9090"
 """
 
 
@@ -42,7 +49,7 @@ def as_toml() -> str:
     for section, kind in sections():
         lines.append(f"[{section}]")
         for name, default, meaning in settings_of(kind):
-            if name in {"url", "rules"}:
+            if name in {"url", "rules", "prometheus"}:
                 continue
             lines += textwrap.wrap(meaning, 110, initial_indent="# ", subsequent_indent="# ")
             lines.append(f"# {name} = {_toml(default)}")
@@ -53,7 +60,11 @@ def as_toml() -> str:
 def as_markdown() -> str:
     """The tables of docs/configuration.md."""
     out = []
-    for section, kind in [*sections(), ("[compare.rules]", RuleSettings)]:
+    for section, kind in [
+        *sections(),
+        ("[compare.rules]", RuleSettings),
+        ("[gates.prometheus]", PrometheusSettings),
+    ]:
         out.append(f"### `[{section}]`\n\n| setting | default | meaning |\n| --- | --- | --- |")
         for name, default, meaning in settings_of(kind):
             shown = "required" if repr(default) == "PydanticUndefined" else f"`{_toml(default)}`"
@@ -63,6 +74,8 @@ def as_markdown() -> str:
 
 
 def _toml(value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

@@ -22,6 +22,7 @@ Addresses hold passwords, so they are better given in the environment, which win
 | variable | meaning |
 | --- | --- |
 | `CROSSFADE_LEGACY_URL`, `CROSSFADE_NEW_URL` | `postgresql://USER:PASSWORD@HOST:PORT/DATABASE` |
+| `CROSSFADE_PROMETHEUS_URL` | `http(s)://[USER:PASSWORD@]HOST[:PORT][/PATH]`, for `gates.prometheus_url` |
 | `DATABASE_HOSTNAME`, `_PORT`, `_NAME`, `_CREDENTIALS` | Dispatch's own, where the above is not set |
 | `POSTGRES_HOST`, `_PORT`, `_DB`, `_USER`, `_PASSWORD` | Prompt Manager's own, likewise |
 | `CROSSFADE_ACTOR` | who acts, for the ledger; else the login name |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from adapters.metrics.asking import ask
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.evidence import EvidenceBook
@@ -62,10 +64,11 @@ def report(app: App, output: Path, show_values: bool) -> None:
     app.result(document, lambda out: show(out, gates, files))
 
 
-def gather(stores: Stores, begin: datetime | None = None) -> Evidence:
-    """Everything the ledger and both stores say of the migration now. Refused before prepare.
+def gather(stores: Stores, begin: datetime | None = None, gates: Collection[str] | None = None) -> Evidence:
+    """Everything the ledger, both stores and Prometheus say of the migration now. Refused before prepare.
 
-    ``begin``: calls, comparisons and mismatches before that moment are left out.
+    ``begin``: calls, comparisons and mismatches before that moment are left out. ``gates``: of those on PromQL only
+    these are asked.
     """
     phase: PhaseState = stores.phases.present()
     evidence, statistics = EvidenceBook(stores.new), StatisticsBook(stores.new)
@@ -78,6 +81,8 @@ def gather(stores: Stores, begin: datetime | None = None) -> Evidence:
     # What is to be decided first, then what was accepted.
     shown = [row for accepted in (False, True) for row in listed(stores.new, accepted=accepted, limit=_SHOWN)]
     debts, act = owed(stores.new), stores.journal.pending()
+    asked = stores.settings.gates
+    queries = [each for each in asked.prometheus if gates is None or each.gate in gates]
     return Evidence(
         generated_at=datetime.now(UTC),
         phase=phase,
@@ -112,6 +117,7 @@ def gather(stores: Stores, begin: datetime | None = None) -> Evidence:
         debts=tuple(debts[:_SHOWN]),
         debts_total=len(debts),
         unfinished="" if act is None else f"{act.command} of {act.actor}",
+        prometheus=ask(queries, asked.prometheus_url),
     )
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.postgres.deferred_indexes import missing
+from adapters.postgres.ledger.courses import CourseBook
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.quarantine import by_reason
@@ -15,6 +16,7 @@ from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command, facts
 from harness.cli.authority import stand_as_json
+from harness.cli.autoramp import as_json
 from harness.phases import NEXT_STEP, Phase, at_least
 from harness.statistics import Result
 
@@ -62,6 +64,7 @@ def status_of(stores: Stores) -> dict[str, Any]:
         "new_only": stores.queue.new_only(),
         "rollback_debt": len(owed(stores.new)),
         "unfinished": unfinished(stores),
+        "automatic_ramp": None if (course := CourseBook(stores.new).course()) is None else as_json(course),
         "routes_differ": stores.routes_differ(),
         "last_verification": {"at": latest.at.isoformat(), "verdict": latest.verdict.value} if latest else None,
     }
@@ -104,6 +107,7 @@ _NOTHING_YET: dict[str, Any] = {
     "new_only": 0,
     "rollback_debt": 0,
     "unfinished": None,
+    "automatic_ramp": None,
     "routes_differ": False,
     "last_verification": None,
 }
@@ -161,6 +165,8 @@ def show(out: Console, document: dict[str, Any]) -> None:
         rows["guard"] = ", ".join(f"{store} {mode}" for store, mode in document["guard"].items())
     if document["unfinished"]:
         rows["unfinished"] = f"{document['unfinished']['command']} by {document['unfinished']['actor']}"
+    if ramp := document["automatic_ramp"]:
+        rows["automatic ramp"] = f"{ramp['state']}, step {ramp['step']} of {ramp['steps']}. {ramp['reason']}".strip()
     rows["next"] = document["next"]
     out.print(facts(rows))
     for each in document["rejected"]:

@@ -9,11 +9,11 @@ from collections.abc import Collection, Sequence
 
 from harness.config import GateSettings
 from harness.evidence import Evidence
-from harness.gates import excess, facts, latency, rates
+from harness.gates import excess, facts, latency, prometheus, rates
 from harness.gates.finding import Finding, Gate, Judge, Terms
 from harness.records import Verdict
 
-__all__ = ["GATES", "STATISTICAL", "Finding", "Gate", "decide", "evaluate"]
+__all__ = ["GATES", "STATISTICAL", "Finding", "Gate", "decide", "evaluate", "names_of"]
 
 GATES: dict[str, tuple[str, Judge]] = {
     "phase": ("Was everything copied?", facts.phase),
@@ -38,19 +38,25 @@ STATISTICAL = ("mismatches", "coverage", "errors", "slow", "latency", "applies")
 
 
 def evaluate(
-    evidence: Evidence, settings: GateSettings, *, only: Collection[str] = GATES, sequences: int = 1
+    evidence: Evidence, settings: GateSettings, *, only: Collection[str] | None = None, sequences: int = 1
 ) -> tuple[Gate, ...]:
-    """Judge the gates named, or all, in the table's order.
+    """Judge the gates named, or all: in the table's order, then those on PromQL in the settings' order.
 
     ``sequences``: how often the counts begin anew in all while the gates are watched, such as the steps of a ramp;
     alpha is shared among them.
     """
     terms, found = Terms(settings, sequences), []
     for name, (question, judge) in GATES.items():
-        if name in only:
+        if only is None or name in only:
             finding = judge(evidence, terms)
             found.append(Gate(name, question, finding.verdict, finding.evidence, finding.next_step, finding.figures))
-    return tuple(found)
+    asked = (each for each in settings.prometheus if only is None or each.gate in only)
+    return (*found, *(prometheus.gate_of(each, evidence) for each in asked))
+
+
+def names_of(settings: GateSettings) -> tuple[str, ...]:
+    """All gates there are under these settings."""
+    return (*GATES, *(each.gate for each in settings.prometheus))
 
 
 def decide(gates: Sequence[Gate]) -> Verdict:
