@@ -82,11 +82,21 @@ class Crossing:
         """
         self._take_precedence(True)
         self._turn_around(act, until)
-        noted, carried = self._noted(act), set[str]()
-        while self.carrier.carry_chosen(noted, carried).notes > _LITTLE and self.clock() < until:
-            pass
+        carried = self._carry_till_little(act, until)
         ours, theirs = self.loser.records(carried), self.gainer.records(carried)
-        self.suspects[act.id] = frozenset(key for key in carried if ours.get(key) != theirs.get(key))
+        unequal = {key for key in carried if ours.get(key) != theirs.get(key)}
+        # Once more: comparing took a while, and what came meanwhile would be carried while writers wait.
+        self.suspects[act.id] = frozenset(unequal | self._carry_till_little(act, until))
+
+    def _carry_till_little(self, act: Act, until: float) -> set[str]:
+        """Carry round after round, as long as each brings fewer notes than the one before; the keys carried."""
+        carried, before = set[str](), _BATCH
+        while self.clock() < until:
+            came = self.carrier.carry_chosen(self._noted(act), carried).notes
+            if came <= _LITTLE or came >= before:
+                break
+            before = came
+        return carried
 
     def _take_precedence(self, whether: bool) -> None:
         self.carrier.precedence = self.reverse.precedence = whether
