@@ -127,7 +127,7 @@ class TableSide:
         if segment.after is not None:
             bounds["after"] = f"({segment.after},0)"
         sums = Sums(plan.cells)
-        with taken.reading() as connection:
+        with taken.reading(alone=segment.after is not None or segment.first > 0) as connection:
             row: Any = statement.execute(connection, **bounds).one()
         if row[0] is not None:
             sums.add(row[0], row[1], map(int, row[2]))

@@ -23,6 +23,7 @@ _FOR_LONG_WORK = text(
         AS wanted (name, value) USING (name)
     """
 )
+_ALONE = text("SET LOCAL max_parallel_workers_per_gather = 0")
 _NO_SORTING = text("SET LOCAL enable_sort = off")
 
 
@@ -41,8 +42,12 @@ class Snapshot:
     name: str
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection of its own that sees the snapshot. Any number at once, from any thread."""
+    def reading(self, *, alone: bool = False) -> Iterator[Connection]:
+        """A connection of its own that sees the snapshot. Any number at once, from any thread.
+
+        ``alone``: without the server's own parallel workers. They cannot share a range of blocks, so a planner that
+        hopes for them reads the whole table instead.
+        """
         with speaking_for(self.store), self.engine.connect() as connection:
             connection.execute(_READING)
             named = sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.name)).as_string()
@@ -50,6 +55,8 @@ class Snapshot:
             begin_long_work(connection)
             # There are few buckets, which the planner cannot know: it would sort all rows by them, on disk.
             connection.execute(_NO_SORTING)
+            if alone:
+                connection.execute(_ALONE)
             yield connection
 
 
