@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from io import StringIO
@@ -13,9 +13,9 @@ from threading import Event
 from typing import Any
 
 import pytest
-from fix_postgres import Databases
+from fix_postgres import Databases, Server
 from rich.console import Console
-from sqlalchemy import Connection, Engine, MetaData, insert, text
+from sqlalchemy import Connection, Engine, MetaData, insert, make_url, text
 from sqlalchemy.schema import CreateSchema
 
 from adapters.postgres.apply import set_applying
@@ -31,6 +31,7 @@ from harness.cli.prepare import prepare_stores
 from harness.cli.verify import verify_stores
 from harness.config import LegacySettings, NewSettings, Settings
 from harness.records import Verification
+from harness.routing import Store
 
 TENANTS = ("acme", "umbra")
 PROJECTS = 6
@@ -160,23 +161,70 @@ def migration_between(databases: Databases, **sections: Any) -> Iterator[Migrati
         yield Migration(app, stores)
 
 
-@pytest.fixture
-def migration(databases: Databases) -> Iterator[Migration]:
-    """Two tenants with six projects each and no prompt, not prepared yet."""
+@contextmanager
+def _templates(server: Server, build: Callable[[Migration], None]) -> Iterator[dict[Store, str]]:
+    """The names of two databases to copy for a migration as ``build`` leaves it: sooner made than built anew."""
+    with ExitStack() as stack:
+        made = Databases(stack, server)
+        with _of_two_tenants(made) as found:
+            build(found)
+        urls = {Store.LEGACY: made.legacy_url, Store.NEW: made.new_url}
+        yield {store: make_url(url).database or "" for store, url in urls.items()}
+
+
+@contextmanager
+def _of_two_tenants(databases: Databases) -> Iterator[Migration]:
     with migration_between(databases) as found:
         with found.stores.legacy.begin() as connection:
             create_tenants(connection)
         yield found
 
 
-@pytest.fixture
-def prepared_migration(migration: Migration) -> Migration:
+@contextmanager
+def _copied(server: Server, templates: dict[Store, str]) -> Iterator[Migration]:
+    with ExitStack() as stack, migration_between(Databases(stack, server, templates)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def migration_templates(server: Server) -> Iterator[dict[Store, str]]:
+    with _templates(server, lambda _: None) as names:
+        yield names
+
+
+@pytest.fixture(scope="session")
+def prepared_migration_templates(server: Server) -> Iterator[dict[Store, str]]:
+    with _templates(server, Migration.prepare) as names:
+        yield names
+
+
+def _carry(migration: Migration) -> None:
     migration.prepare()
-    return migration
+    migration.backfill()
+
+
+@pytest.fixture(scope="session")
+def carried_migration_templates(server: Server) -> Iterator[dict[Store, str]]:
+    with _templates(server, _carry) as names:
+        yield names
 
 
 @pytest.fixture
-def carried_migration(prepared_migration: Migration) -> Migration:
+def migration(server: Server, migration_templates: dict[Store, str]) -> Iterator[Migration]:
+    """Two tenants with six projects each and no prompt, not prepared yet."""
+    with _copied(server, migration_templates) as found:
+        yield found
+
+
+@pytest.fixture
+def prepared_migration(server: Server, prepared_migration_templates: dict[Store, str]) -> Iterator[Migration]:
+    """The same, prepared."""
+    with _copied(server, prepared_migration_templates) as found:
+        yield found
+
+
+@pytest.fixture
+def carried_migration(server: Server, carried_migration_templates: dict[Store, str]) -> Iterator[Migration]:
     """Prepared and backfilled while empty: whatever is written now is catch-up's to carry."""
-    prepared_migration.backfill()
-    return prepared_migration
+    with _copied(server, carried_migration_templates) as found:
+        yield found

@@ -7,6 +7,7 @@ canonical SELECT is a large expression, and callers would pay milliseconds for i
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, bindparam
@@ -25,15 +26,20 @@ class Prepared:
     """
 
     def __init__(self, statement: Executable) -> None:
-        compiled = statement.compile(  # type: ignore[attr-defined] # every executable of Core has it
+        self._statement = statement
+
+    @cached_property
+    def _compiled(self) -> tuple[str, dict[str, Any]]:
+        """The text and what is bound in it; made when first needed, for many a statement never is."""
+        compiled = self._statement.compile(  # type: ignore[attr-defined] # every executable of Core has it
             dialect=PGDialect_psycopg(),  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
             compile_kwargs={"render_postcompile": True},
         )
-        self._text = str(compiled)
-        self._fixed: dict[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
+        return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
 
     def execute(self, connection: Connection, **values: Any) -> CursorResult[Any]:
-        return connection.exec_driver_sql(self._text, {**self._fixed, **values} or None)
+        text, fixed = self._compiled
+        return connection.exec_driver_sql(text, {**fixed, **values} or None)
 
 
 class PreparedByShape:

@@ -7,6 +7,7 @@ Dispatch has no column for is kept in the sidecar, ``crossfade.sidecar`` in the 
 from __future__ import annotations
 
 import uuid
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -307,6 +308,7 @@ def _version(prompt: Table, *, with_sidecar: bool) -> ColumnElement[str]:
     return own + "/" + func.coalesce(cast(sidecar.c.xmin, Text), "") if with_sidecar else own
 
 
+@lru_cache(maxsize=1024)  # put in words once: a process has many workers, and a test many migrations
 def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = True) -> Part:
     """One tenant's prompt table, ready to be carried."""
     project, prompt = tenant_tables(organization)

@@ -12,8 +12,8 @@ from adapters.postgres.batch import Giver, StaleParts, Taker
 from adapters.postgres.part import Part
 from adapters.prompts.canonical import Reading, parse_scope
 from adapters.prompts.discover import require_tenants
+from adapters.prompts.dispatch import tenant_part
 from adapters.prompts.dispatch_taking import DispatchTaking
-from adapters.prompts.mappings import DispatchMapping
 from adapters.prompts.prompt_manager import giving_part, whole_part
 from harness.routing import Store
 
@@ -51,4 +51,4 @@ class Ends:
         return Giver(Store.NEW, self.new, lambda: (part,)), Taker(Store.LEGACY, self.legacy, taking, tenant_of)
 
     def _parts(self) -> tuple[Part, ...]:
-        return DispatchMapping(require_tenants(self.legacy), self.reading).parts
+        return tuple(tenant_part(name, self.reading) for name in require_tenants(self.legacy))
