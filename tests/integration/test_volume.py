@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from fix_postgres import Databases, Server, engine_for
+from fix_postgres import Server, engine_for
 from fix_stores import Migration
 from rich.console import Console
 
@@ -119,9 +119,9 @@ def test_no_rows_at_all(server: Server) -> None:
     assert disk_needed(0) == 0
 
 
-def test_a_migration_of_the_oddest_rows_accounts_for_each(databases: Databases, migration: Migration) -> None:
+def test_a_migration_of_the_oddest_rows_accounts_for_each(migration: Migration) -> None:
     """Huge texts, a crowded project, holes of a billion and endless stamps are copied, or quarantined by reason."""
-    with psycopg.connect(databases.legacy_url, autocommit=True) as connection:
+    with psycopg.connect(migration.app.settings.legacy.url, autocommit=True) as connection:
         carried = odd.huge_texts(connection, "acme", megabytes=1)
         carried += odd.crowd(connection, "acme", 300)
         carried += odd.holes(connection, "acme", rows=3)
@@ -145,10 +145,10 @@ def test_a_migration_of_the_oddest_rows_accounts_for_each(databases: Databases, 
     assert migration.verify().verdict is Verdict.PASS
 
 
-def test_a_crowded_scope_of_news_own(migration: Migration, databases: Databases) -> None:
+def test_a_crowded_scope_of_news_own(migration: Migration) -> None:
     """New may hold any number of disabled prompts of one scope."""
     migration.prepare()
-    with psycopg.connect(databases.new_url) as connection:
+    with psycopg.connect(migration.app.settings.new.url) as connection:
         connection.execute("SET LOCAL crossfade.applying = 'on'")
         odd.crowded_scope(connection, "acme/project-1/incident-summary", 500)
     [(rows, scopes)] = migration.new_sql("SELECT count(*), count(DISTINCT project_id) FROM prompts WHERE NOT enabled")
