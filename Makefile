@@ -21,8 +21,8 @@ help: ## Say what can be made
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
-demo: .venv/.made ## Run a whole migration on an embedded PostgreSQL, ending with the cutover report
-	$(BIN)/crossfade demo
+demo: .venv/.made ## Run a whole migration on an embedded PostgreSQL, ending with the cutover report; FAULT=latency, mismatch or errors: one that has to turn back
+	$(BIN)/crossfade demo $(if $(FAULT),--fault $(FAULT))
 
 test: .venv/.made ## Run all tests on an embedded PostgreSQL, or on the server that CROSSFADE_TEST_URL names
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --durations 15

@@ -6,7 +6,7 @@ is about to be done is noted before it is done, so whoever comes after a crash k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -15,8 +15,9 @@ from typing import Protocol
 
 from harness.config import RampSettings
 from harness.errors import CommandLocked, Refused, StoreUnavailable
+from harness.evidence import counted
 from harness.failpoints import passing
-from harness.gates import Gate, decide
+from harness.gates import STATISTICAL, Gate, decide
 from harness.ports import Clock
 from harness.records import Verdict
 
@@ -63,19 +64,38 @@ class Course:
         return self.plan[self.step]
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The gates of a ramp at one look, and what they rest on: the step's time so far, and its operations."""
+
+    gates: tuple[Gate, ...]
+    seconds: float
+    operations: int
+
+    @property
+    def verdict(self) -> Verdict:
+        return decide(self.gates)
+
+    def named(self, verdict: Verdict) -> list[Gate]:
+        return [gate for gate in self.gates if gate.verdict is verdict]
+
+    def rests_on(self) -> str:
+        return f"after {self.seconds:,.1f} s and {counted(self.operations, 'operation')}"
+
+    def evidence(self) -> str:
+        """A line for each gate that has counted something; facts that are as they should be need no words."""
+        return "".join(f"\n  {gate.name}: {gate.evidence}" for gate in self.gates if gate.name in STATISTICAL)
+
+
 class Helm(Protocol):
     """What the automatic ramp sees and moves. All of it is durable."""
 
     def course(self) -> Course | None: ...
 
-    def keep(self, course: Course, action: str, gates: Sequence[Gate] = ()) -> Course:
+    def keep(self, course: Course, action: str, judged: Judgement | None = None) -> Course:
         """Note the course, and in the audit what was done on which evidence; with the moment as ``since`` if the step
         is another one. Raises Refused if somebody else has changed it meanwhile.
         """
-        ...
-
-    def seconds(self, course: Course) -> float:
-        """How long the course has been at its step."""
         ...
 
     def recover(self) -> None:
@@ -86,11 +106,14 @@ class Helm(Protocol):
         """What the route says now."""
         ...
 
-    def go(self, step: Step, reason: str) -> None:
-        """Move shares and authority there. Raises Refused, or an error of a store, when that cannot be done now."""
+    def go(self, step: Step, reason: str, only_from: Step | None) -> None:
+        """Move shares and authority there, and if ``only_from`` is given from nowhere else.
+
+        Raises Refused, or an error of a store, when that cannot be done now.
+        """
         ...
 
-    def judge(self, course: Course) -> tuple[Gate, ...]:
+    def judge(self, course: Course) -> Judgement:
         """The gates of a ramp, on what was counted since the step began."""
         ...
 
@@ -153,14 +176,12 @@ class Pilot:
         if course.state in ENDED:
             return course, f"{course.state}: {course.reason}"
         if course.state is State.RETREATING:
-            return self._retreat(course, course.reason, ())
+            return self._retreat(course, course.reason, None)
         stands = self.helm.stands()
         if stands != course.present:
             reason = f"by hand: the route stands at {stands}, and not at {course.present}"
             return self.helm.keep(replace(course, state=State.STOPPED, reason=reason), "stopped"), reason
-        if why := self.helm.paused():
-            return course, f"paused at {course.present} by {why}"
-        return self._judged(course)
+        return self._judged(course, self.helm.judge(course))
 
     def _settled(self, course: Course) -> Course:
         """What a crash left between the intention and the note of it."""
@@ -168,47 +189,48 @@ class Pilot:
             return course
         self.helm.recover()
         if self.helm.stands() == course.plan[course.towards]:
-            return self._arrived(course, ())
+            return self._arrived(course, None)
         return self.helm.keep(replace(course, towards=None), "taken back")
 
-    def _judged(self, course: Course) -> tuple[Course, str]:
-        gates = self.helm.judge(course)
-        verdict = decide(gates)
-        if verdict is Verdict.FAIL:
-            failing = next(gate for gate in gates if gate.verdict is Verdict.FAIL)
-            return self._retreat(course, f"{failing.name}: {failing.evidence}", gates)
-        if course.step == len(course.plan) - 1 and verdict is Verdict.PASS and self._long_enough(course):
-            reason = f"the whole plan is done, at {course.present}"
-            return self.helm.keep(replace(course, state=State.DONE, reason=reason), "done", gates), reason
-        if verdict is Verdict.INCONCLUSIVE:
-            open_ = ", ".join(gate.name for gate in gates if gate.verdict is Verdict.INCONCLUSIVE)
+    def _judged(self, course: Course, judged: Judgement) -> tuple[Course, str]:
+        if failing := judged.named(Verdict.FAIL):
+            reason = f"{judged.rests_on()} at {course.present}: {failing[0].name}: {failing[0].evidence}"
+            return self._retreat(course, reason, judged)
+        if why := self.helm.paused():  # asked for last, so that it is obeyed at once; and never in a retreat's way
+            return course, f"paused at {course.present} by {why}"
+        if open_ := ", ".join(gate.name for gate in judged.named(Verdict.INCONCLUSIVE)):
             return course, f"holding at {course.present}: {open_} inconclusive"
-        if not self._long_enough(course):
+        if judged.seconds < self.settings.step_seconds:
             return course, f"holding at {course.present}: every gate passes, and the step's time is not over"
-        return self._go(course, course.step + 1, "every gate passes", gates)
+        reason = f"{judged.rests_on()} at {course.present}: every gate passes"
+        if course.step < len(course.plan) - 1:
+            return self._go(course, course.step + 1, reason, judged)
+        ended = replace(course, state=State.DONE, reason=f"the whole plan is done, at {course.present}")
+        return self.helm.keep(ended, "done", judged), f"{ended.reason}, {reason}{judged.evidence()}"
 
-    def _long_enough(self, course: Course) -> bool:
-        return self.helm.seconds(course) >= self.settings.step_seconds
-
-    def _retreat(self, course: Course, reason: str, gates: Sequence[Gate]) -> tuple[Course, str]:
+    def _retreat(self, course: Course, reason: str, judged: Judgement | None) -> tuple[Course, str]:
         target = 0 if self.settings.retreat == "zero" else max(0, course.step - 1)
         retreating = replace(course, state=State.RETREATING, reason=reason)
         if course.state is not State.RETREATING:
-            retreating = self.helm.keep(retreating, "retreat decided", gates)
-        return self._go(retreating, target, reason, gates)
+            retreating = self.helm.keep(retreating, "retreat decided", judged)
+        return self._go(retreating, target, reason, judged)
 
-    def _go(self, course: Course, step: int, reason: str, gates: Sequence[Gate]) -> tuple[Course, str]:
-        action = "retreat" if course.state is State.RETREATING else "advance"
-        going = self.helm.keep(replace(course, towards=step), f"{action} begun", gates)
+    def _go(self, course: Course, step: int, reason: str, judged: Judgement | None) -> tuple[Course, str]:
+        retreats = course.state is State.RETREATING
+        action = "retreat" if retreats else "advance"
+        going = self.helm.keep(replace(course, towards=step), f"{action} begun", judged)
         passing("autoramp.intended")
-        self.helm.go(going.plan[step], f"automatic ramp: {action} to step {step} of {len(going.plan) - 1}; {reason}")
+        why = f"automatic ramp: {action} to step {step} of {len(going.plan) - 1}, {reason}"
+        self.helm.go(going.plan[step], why, None if retreats else course.present)
         passing("autoramp.moved")
-        arrived = self._arrived(going, gates)
+        arrived = self._arrived(going, judged)
         passing("autoramp.noted")
-        return arrived, f"{action} to {arrived.present}: {reason}"
+        if retreats:
+            return arrived, f"retreated to {arrived.present}, {reason}"
+        return arrived, f"advanced to {arrived.present}, {reason}{'' if judged is None else judged.evidence()}"
 
-    def _arrived(self, course: Course, gates: Sequence[Gate]) -> Course:
+    def _arrived(self, course: Course, judged: Judgement | None) -> Course:
         assert course.towards is not None  # noqa: S101 - the callers have looked; for the type checker
         state = State.RETREATED if course.state is State.RETREATING else course.state
         there = replace(course, step=course.towards, towards=None, state=state)
-        return self.helm.keep(there, "retreated" if state is State.RETREATED else "advanced", gates)
+        return self.helm.keep(there, "retreated" if state is State.RETREATED else "advanced", judged)

@@ -21,8 +21,8 @@ from harness.errors import CrossfadeError
 class Copied:
     """Rows of a chunk, or of many, by what became of them; together they are all that was read.
 
-    ``deferred``: the row's scope stood otherwise on the other side just then (an enabled prompt in its place);
-    it is noted as dirty, and catch-up carries it over.
+    ``deferred``: the row's scope stood otherwise on the other side just then (an enabled prompt in its place, or
+    authority has moved); it is noted as dirty, and catch-up does what is right.
     """
 
     copied: int = 0

@@ -7,7 +7,7 @@ in a thread that no caller waits for, under declared rules.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,6 +17,8 @@ from deepdiff import DeepDiff
 from deepdiff.model import AttributeRelationship, DiffLevel
 
 from harness.config import RuleSettings
+from harness.errors import ConfigError
+from harness.order import are_records, side_by_side
 from harness.records import FieldDifference
 from harness.routing import Store
 
@@ -53,9 +55,9 @@ class Pair:
     def alike(self) -> bool:
         return alike(self.legacy, self.new)
 
-    def repeats(self, earlier: Pair) -> bool:
-        """Whether both stores said what they said at an earlier look."""
-        return alike(self.legacy, earlier.legacy) and alike(self.new, earlier.new)
+    def since(self, earlier: Pair) -> tuple[Pair, Pair]:
+        """What legacy said at the earlier look and now, and what new did, each as a pair."""
+        return Pair(earlier.legacy, self.legacy), Pair(earlier.new, self.new)
 
 
 def alike(one: Outcome, other: Outcome) -> bool:
@@ -68,6 +70,33 @@ def alike(one: Outcome, other: Outcome) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One place where two outcomes differ. ``rule``: the name of the rule that excuses it, empty if none does.
+
+    The values are the application's own: not to be kept, nor shown whole.
+    """
+
+    field: str
+    legacy: object
+    new: object
+    rule: str = ""
+
+    @property
+    def shown(self) -> FieldDifference:
+        return FieldDifference(self.field, *excerpts(self.legacy, self.new))
+
+
+def check_rules(rules: Iterable[RuleSettings], operations: Collection[str]) -> None:
+    """Raises ConfigError for a rule on an operation that there is not: it would never apply, and nobody would know."""
+    for rule in rules:
+        if rule.operation != "*" and rule.operation not in operations:
+            raise ConfigError(
+                f"compare.rules: rule {rule.name} is about an unknown operation {rule.operation!r}; "
+                f'known: {", ".join(sorted(operations))}, or "*" for all'
+            )
+
+
 class Comparison:
     """Tells which fields of two unequal outcomes differ, beyond what the rules excuse.
 
@@ -78,49 +107,82 @@ class Comparison:
 
     def __init__(self, rules: Iterable[RuleSettings] = ()) -> None:
         self._rules = tuple(rules)
-        self._unordered = frozenset(rule.field for rule in self._rules if rule.action == "unordered")
 
-    def excuses(self, pair: Pair) -> bool:
-        """Whether the rules excuse every difference. Without rules it costs nothing."""
-        return bool(self._rules) and not self.differences(pair)
+    def excuses(self, pair: Pair, operation: str = "") -> frozenset[str]:
+        """The names of the rules that excuse every difference between them; empty if some difference stands.
 
-    def differences(self, pair: Pair) -> tuple[FieldDifference, ...]:
+        Without rules it costs nothing. ``operation``: whose outcomes these are; unnamed, only rules on all apply.
+        """
+        names: set[str] = set()
+        for found in self.found(pair, operation) if self._rules else ():
+            if not found.rule:
+                return frozenset()
+            names.add(found.rule)
+        return frozenset(names)
+
+    def repeated(self, pair: Pair, earlier: Pair, operation: str = "") -> bool:
+        """Whether both stores said what they said at an earlier look, but for what the rules excuse.
+
+        Without the rules a field that never repeats itself would keep every other difference from being confirmed.
+        """
+        return all(each.alike or self.excuses(each, operation) for each in pair.since(earlier))
+
+    def differences(self, pair: Pair, operation: str = "") -> tuple[FieldDifference, ...]:
         """The differences that no rule excuses, at most ``SHOWN``. Empty: the rules excuse them all.
 
         A name in ``field`` is a field of a dataclass, or one of this module's names: a closed set, fit for labels.
         """
-        return tuple(found for _, found in zip(range(SHOWN), self._found(pair), strict=False))
+        standing = (found for found in self.found(pair, operation) if not found.rule)
+        return tuple(found.shown for _, found in zip(range(SHOWN), standing, strict=False))
 
-    def _found(self, pair: Pair) -> Iterator[FieldDifference]:
+    def found(self, pair: Pair, operation: str = "") -> Iterator[Difference]:
+        """All differences of an unequal pair, each with the rule that excuses it.
+
+        An order that does not matter is one of them, under the list's name and without values.
+        """
+        rules = [rule for rule in self._rules if rule.operation in {"*", operation}]
         legacy, new = pair.legacy, pair.new
         if legacy.error is not None or new.error is not None:
-            if not self._excused(OUTCOME, (), None, None):
-                yield FieldDifference(OUTCOME, _said(legacy), _said(new))
+            yield Difference(OUTCOME, _said(legacy), _said(new), _excusing(rules, OUTCOME, (), None, None))
         elif (legacy.answer is None) != (new.answer is None):
-            if not self._excused(PRESENCE, (), None, None):
-                yield FieldDifference(PRESENCE, *excerpts(legacy.answer, new.answer))
+            yield Difference(PRESENCE, legacy.answer, new.answer, _excusing(rules, PRESENCE, (), None, None))
         else:
-            yield from self._deep(legacy.answer, new.answer)
+            yield from _deep(rules, legacy.answer, new.answer)
 
-    def _deep(self, legacy: object, new: object) -> Iterator[FieldDifference]:
-        levels = list(_levels(legacy, new, self._unordered))
-        # Unequal, and yet no difference: either the order alone, where it does not matter, or a difference that
-        # DeepDiff does not see. The latter is not to be mistaken for a match.
-        if not levels and not (self._unordered and any(_levels(legacy, new, frozenset()))):
-            yield FieldDifference(OTHER, *excerpts(legacy, new))
-        for kind, level in levels:
-            names = tuple(_names(level))
-            field = LENGTH if kind in _OF_LENGTH else next(iter(names), OTHER)
-            if not self._excused(field, names, level.t1, level.t2):
-                yield FieldDifference(field, *excerpts(_present(level.t1), _present(level.t2)))
 
-    def _excused(self, field: str, names: tuple[str, ...], legacy: object, new: object) -> bool:
-        for rule in self._rules:
-            if rule.field != field and rule.field not in names:
-                continue
-            if rule.action == "ignore" or (rule.action == "tolerance" and _within(rule.tolerance, legacy, new)):
-                return True
-        return False
+def _deep(rules: Sequence[RuleSettings], legacy: object, new: object) -> Iterator[Difference]:
+    unordered = {rule.field: rule.name for rule in rules if rule.action == "unordered"}
+    ordered = list(_levels(legacy, new, frozenset()))
+    levels = list(_levels(*side_by_side(legacy, new, unordered), unordered)) if unordered else ordered
+    # Unequal, and yet DeepDiff sees no difference: that is not to be mistaken for a match.
+    if not ordered and not levels:
+        yield Difference(OTHER, legacy, new)
+    for within, rule in unordered.items():
+        if _fields(ordered, within) - _fields(levels, within):
+            yield Difference(within, None, None, rule)
+    for kind, level in levels:
+        field, names = _field(kind, level), tuple(_names(level))
+        rule = _excusing(rules, field, names, level.t1, level.t2)
+        yield Difference(field, _present(level.t1), _present(level.t2), rule)
+
+
+def _field(kind: str, level: DiffLevel) -> str:
+    return LENGTH if kind in _OF_LENGTH else next(_names(level), OTHER)
+
+
+def _fields(levels: Iterable[tuple[str, DiffLevel]], within: str) -> set[str]:
+    """The fields that differ somewhere below the one of that name."""
+    return {_field(kind, level) for kind, level in levels if within in _names(level)}
+
+
+def _excusing(rules: Sequence[RuleSettings], field: str, names: Sequence[str], legacy: object, new: object) -> str:
+    """The name of the first rule that excuses the difference, or nothing."""
+    for rule in rules:
+        if rule.field != field and rule.field not in names:
+            continue
+        if rule.action == "ignore" or (rule.action == "tolerance" and _within(rule.tolerance, legacy, new)):
+            return rule.name
+    return ""
 
 
 _OF_LENGTH = frozenset({"iterable_item_added", "iterable_item_removed", "set_item_added", "set_item_removed"})
@@ -147,9 +209,10 @@ class _ExactStamps:
         return (obj if obj.tzinfo is None else obj.astimezone(UTC)).isoformat()
 
 
-def _levels(legacy: object, new: object, unordered: frozenset[str]) -> Iterator[tuple[str, DiffLevel]]:
+def _levels(legacy: object, new: object, unordered: Collection[str]) -> Iterator[tuple[str, DiffLevel]]:
     def order_matters_not(level: DiffLevel) -> bool:
-        return next(iter(_names(level)), None) in unordered
+        # Records stand side by side already, and are compared in that order.
+        return next(_names(level), None) in unordered and not (are_records(level.t1) and are_records(level.t2))
 
     found = DeepDiff(
         legacy,
@@ -179,18 +242,26 @@ def _is_field(owner: object, name: object) -> bool:
     return dataclasses.is_dataclass(owner) and any(field.name == name for field in dataclasses.fields(owner))
 
 
-def _within(tolerance: float, legacy: Any, new: Any) -> bool:
-    """Whether two numbers, or two stamps in seconds, are no further apart."""
+def _within(tolerance: float, legacy: object, new: object) -> bool:
+    apart = distance(legacy, new)
+    return apart is not None and apart <= Decimal(repr(tolerance))
+
+
+def distance(legacy: Any, new: Any) -> Decimal | None:
+    """How far apart two numbers are, or two stamps or durations, in seconds; None for anything else."""
     try:
         if isinstance(legacy, datetime) and isinstance(new, datetime):
-            return abs((legacy - new).total_seconds()) <= tolerance
+            return distance(legacy - new, timedelta(0))
         if isinstance(legacy, timedelta) and isinstance(new, timedelta):
-            return abs((legacy - new).total_seconds()) <= tolerance
+            return Decimal(abs(legacy - new) // timedelta(microseconds=1)) / 1_000_000
+        if isinstance(legacy, bool) or isinstance(new, bool):
+            return None
         if isinstance(legacy, int | float | Decimal) and isinstance(new, int | float | Decimal):
-            return abs(Decimal(legacy) - Decimal(new)) <= Decimal(tolerance)
+            apart = abs(Decimal(legacy) - Decimal(new))
+            return apart if apart.is_finite() else None
     except (TypeError, ArithmeticError):  # an aware stamp and a naive one; a NaN
-        return False
-    return False
+        return None
+    return None
 
 
 def _present(value: object) -> object:

@@ -137,20 +137,37 @@ class ShadowSettings:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class RuleSettings:
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$",
+        description="What the rule is called: comparisons that it excuses are counted under this name.",
+    )
     field: str = Field(description="The field the rule is about; items of lists count by their field's name.")
     action: Literal["ignore", "tolerance", "unordered"] = Field(
         description="What the rule does with a difference there."
     )
     reason: str = Field(min_length=1, description="Why the difference does not matter; shown in every report.")
+    operation: str = Field(default="*", min_length=1, description='The operation that it applies to; "*" for all.')
     tolerance: float = Field(
-        default=0.0, ge=0, description='For action "tolerance": the greatest difference, in seconds for stamps.'
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description='For action "tolerance": the greatest difference, in seconds for stamps.',
     )
+
+    def __post_init__(self) -> None:
+        if (self.action == "tolerance") != (self.tolerance > 0):
+            raise ValueError(f'rule {self.name}: a tolerance above 0 goes with action "tolerance", and with no other')
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class CompareSettings:
     rules: tuple[RuleSettings, ...] = Field(default=(), description="Declared differences, each with its reason.")
     samples: int = Field(default=200, ge=0, description="Confirmed mismatches kept as samples in the ledger, at most.")
+
+    def __post_init__(self) -> None:
+        names = [rule.name for rule in self.rules]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"compare.rules: there are two rules called {', '.join(twice)}; give each its own name")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

@@ -5,7 +5,8 @@ CrossfadeError                  exit 1   anything unexpected that is ours
 ├── MismatchFound               exit 3   a comparison ended with differences, or could not be settled
 ├── Refused                     exit 4   a gate, a phase or a rule does not allow the act
 │   ├── IllegalPhase            exit 4   the migration's phase has no such edge
-│   └── NotPrepared             exit 4   there is no ledger yet
+│   ├── NotPrepared             exit 4   there is no ledger yet
+│   └── Overtaken               exit 4   route or phase are no longer what the plan began with; a new plan may do
 ├── StoreUnavailable            exit 5   a store cannot be reached, or is not what was expected
 │   ├── StoreTimeout            exit 5   a store did not answer in time
 │   └── StoreContended          exit 5   the transaction gave way to another one; trying again helps
@@ -50,6 +51,10 @@ class IllegalPhase(Refused):
 
 
 class NotPrepared(Refused):
+    pass
+
+
+class Overtaken(Refused):
     pass
 
 

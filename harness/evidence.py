@@ -48,6 +48,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class WayBack:
+    """What a rollback would move now, and what it would cost the writers of it.
+
+    ``scopes`` and ``records``: those that new has authority over. ``hold_seconds``: how long one attempt may hold
+    writers back, at most; there are ``attempts``. ``last_act``: the newest act of authority that was carried out, and
+    its seconds from the intention to the end, most of which writers went on.
+    """
+
+    scopes: int
+    records: int
+    hold_seconds: float
+    attempts: int
+    last_act: str = ""
+    last_act_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known of a migration at ``generated_at``. Every stamp is aware.
 
@@ -63,6 +80,8 @@ class Evidence:
     ``uncaptured``: parts of legacy, such as tenants created since prepare, whose changes nobody notes.
     ``new_only``: records of new that legacy cannot hold. ``debts``: those that it could, but for what they say.
     ``rogue_writes``: what each store took without authority. ``unfinished``: the act that is pending, in words.
+    ``acts``: all that changed the route, oldest first. ``way_back``: None where nothing goes back, or nobody asked.
+    ``guard``: the guard's mode in each store that was asked. ``holders``: transactions that a fence would wait for.
     ``versions``: crossfade's own and both servers', by name. ``prometheus``: what it answered to the gates on PromQL.
     """
 
@@ -94,6 +113,10 @@ class Evidence:
     debts: tuple[Debt, ...] = ()
     debts_total: int = 0
     unfinished: str = ""
+    acts: tuple[AuditEntry, ...] = ()
+    way_back: WayBack | None = None
+    guard: Mapping[Store, str] = field(default_factory=dict)
+    holders: tuple[str, ...] = ()
     prometheus: tuple[Answer, ...] = ()
 
     @property
@@ -117,6 +140,26 @@ class Evidence:
     def errors(self, operation: str, store: Store) -> int:
         """How many of the store's calls failed; refusals such as "not found" are answers, not failures."""
         return sum(self.statistics.errors[operation, store, role] for role in Role)
+
+
+SHARES = ("reads_percent", "writes_percent")
+
+
+def moved(entry: AuditEntry) -> dict[str, tuple[float, float]]:
+    """The shares that an act changed, each with its percent before and after. Empty for any other entry."""
+    was, became = entry.detail.get("from"), entry.detail.get("to")
+    if isinstance(was, Mapping) and isinstance(became, Mapping):
+        pairs = {name: (was.get(name), became.get(name)) for name in SHARES}
+    else:
+        changes = {name: entry.detail.get(name) for name in SHARES}
+        pairs = {
+            name: (each.get("from"), each.get("to")) for name, each in changes.items() if isinstance(each, Mapping)
+        }
+    return {
+        name: (float(a), float(b))
+        for name, (a, b) in pairs.items()
+        if isinstance(a, int | float) and isinstance(b, int | float) and a != b
+    }
 
 
 def settled(results: Counter[Result]) -> int:

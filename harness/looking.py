@@ -152,12 +152,12 @@ class Looker:
             late += self.clock() >= self.until
             self.stop.wait(_PAUSE)
             now = self.queue.misplaced(odd)
-            if now == odd:
-                break
-            odd = {key: scope for key, scope in now.items() if key in odd}
-        for key, scope in sorted(odd.items()):
-            self.findings.kinds[Kind.MISPLACED] += 1
-            self._tell(RowDifference(key, scope, Kind.MISPLACED))
+            confirmed = {key for key in now.keys() & odd.keys() if now[key] == odd[key]}
+            for key in sorted(confirmed):
+                self.findings.kinds[Kind.MISPLACED] += 1
+                self._tell(RowDifference(key, now[key], Kind.MISPLACED))
+            odd = {key: scope for key, scope in now.items() if key in odd and key not in confirmed}
+        self.findings.unsettled += len(odd)  # they never stood still
 
     def _confirm(self, confirmed: Mapping[str, Kind], sizes: Mapping[str, int]) -> None:
         self.findings.kinds.update(confirmed.values())

@@ -70,7 +70,7 @@ class Track:
     ``paired``: legacy's and new's seconds for the same operation.
     """
 
-    __slots__ = ("calls", "drops", "fallbacks", "fields", "name", "paired", "pairs", "rerouted", "results")
+    __slots__ = ("calls", "drops", "fallbacks", "fields", "name", "paired", "pairs", "rerouted", "results", "rules")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -81,6 +81,7 @@ class Track:
         self.drops = {reason: Tally() for reason in Drop}
         self.fallbacks, self.rerouted = Tally(), Tally()
         self.fields: Buffer[frozenset[str]] = Buffer(BUFFER)
+        self.rules: Buffer[frozenset[str]] = Buffer(BUFFER)
         self.pairs = {result: Tally() for result in Paired}
         self.paired: Buffer[tuple[float, float]] = Buffer(BUFFER)
 
@@ -104,6 +105,8 @@ class Track:
                 into.comparisons[self.name, Result.NOT_COMPARED] += n
         for fields in self.fields.take():
             into.fields.update((self.name, field) for field in fields)
+        for rules in self.rules.take():
+            into.rules.update((self.name, rule) for rule in rules)
         if n := self.fallbacks.take():
             into.fallbacks[self.name] += n
         if n := self.rerouted.take():

@@ -135,7 +135,7 @@ def _failed_read(bound: Bound, wiring: Wiring) -> Callable[..., tuple[Any] | Non
         # Before anything is raised: an error that only one of the stores has is what comparing is for.
         drawn = wiring.random() * 100.0 < route.shadow_percent
         if drawn:
-            if unavailable:
+            if unavailable and wiring.fallback:  # the other store is asked at once, and the pair noted there
                 track.drops[Drop.STORE_FAILED].add()
             elif len(queue) < shadow.room:
                 queue.append((bound, store, args, kwargs, None, type(error), seconds if refused else None))

@@ -18,7 +18,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 from harness.bound import Bound
-from harness.compare import Comparison
+from harness.compare import Comparison, check_rules
 from harness.config import RuleSettings, ShadowSettings
 from harness.handover import Handover
 from harness.live import LiveRoute
@@ -52,7 +52,7 @@ class Router(Generic[C]):
     A write goes to the store with authority and follows it when it moves: for ``write_patience`` seconds, then it
     raises NoAuthority, with nothing changed. It is never made twice. ``rehearsals`` are repositories whose writes are
     rolled back, whatever the guard says of them: with both, refused writes are compared. ``key_of`` makes a key of
-    its text again, for ``observe``.
+    its text again, for ``observe``. A rule on an operation that the contract has not raises ConfigError.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class Router(Generic[C]):
         key_of: Callable[[str], Hashable] = str,
     ) -> None:
         settings = settings or ShadowSettings()
-        operations = operations_of(contract)
+        operations, rules = operations_of(contract), tuple(rules)
+        check_rules(rules, operations)
         self._carrier, self._clock = carrier, clock
         self._recorder = Recorder(
             operations, publisher=publisher, samples=samples, roll_up=roll_up, roll_up_seconds=roll_up_seconds

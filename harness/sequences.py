@@ -11,9 +11,9 @@ the true one at all times together with probability 1 - alpha. Nothing is assume
 
 Sources: H. Robbins, "Statistical Methods Related to the Law of the Iterated Logarithm", Annals of Mathematical
 Statistics 41(5), 1970 (the method of mixtures). S. R. Howard, A. Ramdas, J. McAuliffe, J. Sekhon, "Time-uniform,
-nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49(2), 2021, section 3.2 (conjugate mixtures,
-the beta-binomial among them). I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by betting",
-Journal of the Royal Statistical Society B 86(1), 2024, section 4 (the same as a capital that is bet).
+nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49(2), 2021 (conjugate mixtures, the
+beta-binomial among them). I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by betting",
+Journal of the Royal Statistical Society B 86(1), 2024 (the same as a capital that is bet).
 """
 
 from __future__ import annotations

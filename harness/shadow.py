@@ -166,11 +166,11 @@ class Shadow:
         pair = Pair.of(served, Outcome(answer, error), shadowed)
         if _cannot_hold(pair):
             worker.conclude(bound.track.drops[Drop.HELD].add)
-        elif (result := self._verdict(pair)) is None:
+        elif (counting := self._verdict(bound.track, pair, Result.MATCHED)) is None:
             look = Look(bound, served, args, kwargs, due=self._clock() + self._settings.look_seconds)
             worker.conclude(lambda: self._wait_for(look))
         else:
-            worker.conclude(bound.track.results[result].add)
+            worker.conclude(counting)
 
     def _look_again(self, worker: Worker[Task | Look], look: Look) -> None:
         track = look.bound.track
@@ -183,29 +183,36 @@ class Shadow:
             pair = self._ask_both(worker, look)
             if _cannot_hold(pair):
                 return worker.conclude(track.drops[Drop.HELD].add)
-            result = self._verdict(pair)
-            if result is not None:
-                later = Result.TRANSIENT if result is Result.MATCHED else result
-                return worker.conclude(track.results[later].add)
+            counting = self._verdict(track, pair, Result.TRANSIENT)
+            if counting is not None:
+                return worker.conclude(counting)
             # Asked again afterwards: a write that came between the two answers would explain the difference.
             if self._apart(scope, key) is not None or not self._is_settled(worker, scope, key):
                 pair = None
-        if pair is not None and look.pair is not None and pair.repeats(look.pair):
+        if pair is not None and look.pair is not None and self._repeated(track.name, pair, look.pair):
             return self._confirm(worker, look, scope, pair)
         if look.looks + 1 >= self._settings.second_looks:
             return worker.conclude(track.drops[Drop.UNSETTLED].add)
         due = self._clock() + self._settings.look_seconds
         return worker.conclude(lambda: self._wait_for(replace(look, due=due, looks=look.looks + 1, pair=pair)))
 
-    def _verdict(self, pair: Pair) -> Result | None:
-        """Matched, ignored, or None: unequal, whatever that will turn out to be."""
+    def _verdict(self, track: Track, pair: Pair, equal: Result) -> Callable[[], object] | None:
+        """What counts the pair, as ``equal`` or as ignored; None: unequal, whatever that will turn out to be."""
         if pair.alike:
-            return Result.MATCHED
+            return track.results[equal].add
         try:
-            return Result.IGNORED if self._comparison.excuses(pair) else None
+            rules = self._comparison.excuses(pair, track.name)
         except Exception as error:  # noqa: BLE001 - answers of any kind meet a foreign library here
             self._recorder.failed(Failure.COMPARE)(error)
             return None
+        return functools.partial(_count_ignored, track, rules) if rules else None
+
+    def _repeated(self, operation: str, pair: Pair, earlier: Pair) -> bool:
+        try:
+            return self._comparison.repeated(pair, earlier, operation)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._recorder.failed(Failure.COMPARE)(error)
+            return False
 
     def _wait_for(self, look: Look) -> None:
         if len(self._looks) < self._settings.queue:
@@ -214,7 +221,7 @@ class Shadow:
             look.bound.track.drops[Drop.UNSETTLED].add()
 
     def _confirm(self, worker: Worker[Task | Look], look: Look, scope: str | None, pair: Pair) -> None:
-        track, differences = look.bound.track, self._differences(pair)
+        track, differences = look.bound.track, self._differences(pair, look.bound.track.name)
         arguments = ", ".join(
             [
                 *(self._brief.repr(value) for value in look.args),
@@ -230,9 +237,9 @@ class Shadow:
 
         worker.conclude(count)
 
-    def _differences(self, pair: Pair) -> tuple[FieldDifference, ...]:
+    def _differences(self, pair: Pair, operation: str) -> tuple[FieldDifference, ...]:
         try:
-            return self._comparison.differences(pair)
+            return self._comparison.differences(pair, operation)
         except Exception as error:  # noqa: BLE001 - it differs all the same, in what cannot be told
             self._recorder.failed(Failure.COMPARE)(error)
             return (FieldDifference("other", None, None),)
@@ -280,6 +287,11 @@ class Shadow:
     def _is_settled(self, worker: Worker[Task | Look], scope: str | None, key: Hashable | None) -> bool:
         """Whether nothing is on its way. Raises StoreUnavailable when it cannot be told."""
         return worker.call(functools.partial(self._settled, scope, key), None)
+
+
+def _count_ignored(track: Track, rules: frozenset[str]) -> None:
+    track.results[Result.IGNORED].add()
+    track.rules.add(rules)
 
 
 def _cannot_hold(pair: Pair) -> bool:

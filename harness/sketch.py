@@ -52,6 +52,16 @@ class Sketch:
         place = self._place(rank)
         return float(_GAMMA ** (place - 1)), float(_GAMMA**place)
 
+    def cumulative(self, most: int) -> list[tuple[float, float]]:
+        """Durations with the share of all that is no longer, rising; so many at most, the longest always among them."""
+        wide = max(1, math.ceil(len(self.buckets) / max(1, most)))
+        found, seen = list[tuple[float, float]](), 0
+        for position, place in enumerate(sorted(self.buckets), 1):
+            seen += self.buckets[place]
+            if position % wide == 0 or position == len(self.buckets):
+                found.append((float(_GAMMA**place), seen / self.count))
+        return found
+
     def _place(self, rank: float) -> int:
         seen = 0
         for place in sorted(self.buckets):

@@ -88,6 +88,7 @@ class Statistics:
         self.errors: Counter[OperationKey] = Counter()  # StoreUnavailable and unknown errors, no refusals
         self.comparisons: Counter[tuple[str, Result]] = Counter()
         self.fields: Counter[tuple[str, str]] = Counter()  # (operation, field) of confirmed mismatches
+        self.rules: Counter[tuple[str, str]] = Counter()  # (operation, rule) of ignored ones; one may need several
         self.drops: Counter[Drop] = Counter()
         self.fallbacks: Counter[str] = Counter()  # reads that the other store answered, by operation
         self.rerouted: Counter[str] = Counter()  # calls of a write beyond its first: the authority was elsewhere
@@ -103,6 +104,7 @@ class Statistics:
         self.errors.update(other.errors)
         self.comparisons.update(other.comparisons)
         self.fields.update(other.fields)
+        self.rules.update(other.rules)
         self.drops.update(other.drops)
         self.fallbacks.update(other.fallbacks)
         self.rerouted.update(other.rerouted)
@@ -118,6 +120,12 @@ class Statistics:
         """Whether nothing at all was counted."""
         counted = (self.latencies, self.comparisons, self.drops, self.failures, self.pairs, self.applies)
         return not any((*counted, self.fallbacks, self.rerouted, self.unrecorded))
+
+    @property
+    def asked_for(self) -> int:
+        """How many operations callers asked for."""
+        calls = sum(sketch.count for (_, _, role), sketch in self.latencies.items() if role is Role.SERVED)
+        return calls - self.fallbacks.total() - self.rerouted.total() + self.unrecorded.total()
 
     def latency(self, store: Store, role: Role | None = None, operation: str | None = None) -> Sketch:
         """All latencies of a store, of one role and one operation if asked, as one sketch."""
@@ -154,6 +162,7 @@ class Statistics:
             "errors": [[*key, n] for key, n in self.errors.items()],
             "comparisons": [[*key, n] for key, n in self.comparisons.items()],
             "fields": [[*key, n] for key, n in self.fields.items()],
+            "rules": [[*key, n] for key, n in self.rules.items()],
             "drops": [[reason, n] for reason, n in self.drops.items()],
             "fallbacks": [[name, n] for name, n in self.fallbacks.items()],
             "rerouted": [[name, n] for name, n in self.rerouted.items()],
@@ -174,6 +183,7 @@ class Statistics:
         for name, result, n in dumped["comparisons"]:
             found.comparisons[name, Result(result)] = n
         found.fields.update({(name, field): n for name, field, n in dumped["fields"]})
+        found.rules.update({(name, rule): n for name, rule, n in dumped.get("rules", ())})  # older dumps have none
         found.drops.update({Drop(reason): n for reason, n in dumped["drops"]})
         found.fallbacks.update(dict(dumped["fallbacks"]))
         found.rerouted.update(dict(dumped.get("rerouted", ())))  # older dumps have none

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from harness.evidence import Evidence, settled
 from harness.routing import Store
-from harness.statistics import Result, Role
+from harness.sequences import bounds
+from harness.sketch import Sketch
+from harness.statistics import Result, Role, Statistics
 from reports.wording import iso
+
+ALPHA = 0.05  # of the interval around a point's mismatch rate: a picture of chance, no gate
 
 _POINTS = 240  # of a plot over time, at most
 _MINUTE = timedelta(minutes=1)
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_STEPS = 48  # of a distribution, at most
 
 
 def operations(evidence: Evidence) -> dict[str, Any]:
@@ -61,41 +66,65 @@ def latency(evidence: Evidence) -> list[dict[str, Any]]:
         for store in Store:
             sketch = evidence.statistics.latency(store, None, name)
             row[store.value] = {"calls": sketch.count} | {key: sketch.quantile(q) for key, q in _QUANTILES.items()}
+            steps = sketch.cumulative(_STEPS)
+            row[store.value]["distribution"] = [{"seconds": at, "share": share} for at, share in steps]
         legacy, new = row["legacy"]["p99"], row["new"]["p99"]
         row["p99_ratio"] = new / legacy if new and legacy else None
         rows.append(row)
     return rows
 
 
+@dataclass(slots=True)
+class _Point:
+    """What the minutes of one point hold together."""
+
+    counted: Statistics = field(default_factory=Statistics)
+    lag: dict[str, float] = field(default_factory=dict)
+
+    def document(self, at: datetime) -> dict[str, Any]:
+        results = self.counted.results()
+        compared, mismatched = settled(results), results[Result.MISMATCHED]
+        low, high = bounds(mismatched, compared, ALPHA) if compared else (None, None)
+        return {
+            "at": iso(at),
+            "compared": compared,
+            "mismatched": mismatched,
+            "not_compared": results[Result.NOT_COMPARED],
+            "mismatch_rate": mismatched / compared if compared else None,
+            "rate_low": low,
+            "rate_high": high,
+            "latency": {store.value: _brief(self.counted.latency(store)) for store in Store},
+            "lag": self.lag,
+        }
+
+
+def _brief(sketch: Sketch) -> dict[str, Any]:
+    return {"calls": sketch.count, "p50": sketch.quantile(0.5), "p99": sketch.quantile(0.99)}
+
+
 def over_time(evidence: Evidence) -> dict[str, Any]:
-    """Comparisons, mismatches and lag, in at most 240 points of equally many minutes. Idle times have no point."""
-    stamps = [at for at, _ in evidence.by_minute] + [at for at, _ in evidence.lag_by_minute]
-    if not stamps:
-        return {"minutes_per_point": 1, "points": [], "first": None, "until": None}
-    first, last = min(stamps), max(stamps)
+    """Comparisons, mismatches, latency and lag, in at most 240 points of equally many minutes.
+
+    Idle times have no point. ``first`` and ``until`` hold the acts of the same time too; acts before it do not count.
+    """
+    counted = [at for at, _ in evidence.by_minute] + [at for at, _ in evidence.lag_by_minute]
+    if not counted:
+        return {"minutes_per_point": 1, "points": [], "first": None, "until": None, "confidence": 1 - ALPHA}
+    first = min(counted)
+    last = max([*counted, *(entry.at for entry in evidence.acts)])
     minutes = max(1, math.ceil((last - first + _MINUTE) / _MINUTE / _POINTS))
-    place = _placing(first, minutes)
-    points: dict[int, dict[str, Any]] = {}
-    for at in sorted(stamps):
-        begin = first + place(at) * minutes * _MINUTE
-        points.setdefault(place(at), {"at": iso(begin), "compared": 0, "mismatched": 0, "not_compared": 0, "lag": {}})
-    for at, counted in evidence.by_minute:
-        point, results = points[place(at)], counted.results()
-        point["compared"] += settled(results)
-        point["mismatched"] += results[Result.MISMATCHED]
-        point["not_compared"] += results[Result.NOT_COMPARED]
+    width = minutes * _MINUTE
+    points: dict[int, _Point] = {}
+    for at, statistics in evidence.by_minute:
+        points.setdefault((at - first) // width, _Point()).counted.merge(statistics)
     for at, lags in evidence.lag_by_minute:
-        kept = points[place(at)]["lag"]
+        kept = points.setdefault((at - first) // width, _Point()).lag
         for store, seconds in lags.items():
             kept[store.value] = max(seconds, kept.get(store.value, 0.0))
-    until = first + (place(last) + 1) * minutes * _MINUTE
     return {
         "minutes_per_point": minutes,
         "first": iso(first),
-        "until": iso(until),
-        "points": [points[at] for at in sorted(points)],
+        "until": iso(first + ((last - first) // width + 1) * width),
+        "points": [points[place].document(first + place * width) for place in sorted(points)],
+        "confidence": 1 - ALPHA,
     }
-
-
-def _placing(first: datetime, minutes: int) -> Callable[[datetime], int]:
-    return lambda at: (at - first) // (minutes * _MINUTE)

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from harness.evidence import count, counted, duration, share
+from reports import markdown_ramp
+from reports.marking import plain, table, texts
 from reports.wording import nothing_or, number, seconds, stamp
-
-# Within a word an underscore is itself.
-_SPECIAL = re.compile(r"[\\`*\[\]#|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def render(model: Mapping[str, Any]) -> str:
-    sections = (_head, _gates, _operations, _latency, _mismatches, _verification, _quarantine, _rejections)
-    lines = [line for section in (*sections, _authority, _timeline, _origin) for line in section(model)]
+    lines = [line for section in _SECTIONS for line in section(model)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def plain(text: object) -> str:
-    """Text that Markdown must not read as markup, on one line."""
-    line = _SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
-    return "".join(_ENTITIES.get(character, character) for character in line)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 1) -> Iterator[str]:
-    """Cells must be plain already; columns from ``numbers_from`` on are numbers."""
-    yield f"| {' | '.join(heads)} |"
-    yield f"| {' | '.join('---:' if place >= numbers_from else '---' for place, _ in enumerate(heads))} |"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-    yield ""
-
-
-def _texts(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    return _table(heads, [[plain(cell) for cell in row] for row in rows], numbers_from=len(heads))
 
 
 def _head(model: Mapping[str, Any]) -> Iterator[str]:
@@ -57,7 +34,7 @@ def _gates(model: Mapping[str, Any]) -> Iterator[str]:
     yield "## Gates"
     yield ""
     rows = [(gate["name"], gate["verdict"], gate["evidence"], gate["next"]) for gate in model["gates"]]
-    yield from _texts(("gate", "verdict", "evidence", "next"), rows)
+    yield from texts(("gate", "verdict", "evidence", "next"), rows)
 
 
 def _operations(model: Mapping[str, Any]) -> Iterator[str]:
@@ -76,7 +53,7 @@ def _operations(model: Mapping[str, Any]) -> Iterator[str]:
         rate = "–" if row["mismatch_rate"] is None else share(row["mismatch_rate"])
         last = [rate, count(row["transient"]), count(row["not_compared"])]
         rows.append([plain(row["operation"] or "all"), *map(count, cells), *last])
-    yield from _table(
+    yield from table(
         (*heads, "errors of legacy", "errors of new"),
         [
             [*cells, *(count(row["errors"][store]) for store in ("legacy", "new"))]
@@ -107,7 +84,7 @@ def _latency(model: Mapping[str, Any]) -> Iterator[str]:
         for store in ("legacy", "new"):
             cells += [count(row[store]["calls"]), *(seconds(row[store][q]) for q in ("p50", "p95", "p99"))]
         rows.append([*cells, number(row["p99_ratio"])])
-    yield from _table([*heads, "p99 new / legacy"], rows)
+    yield from table([*heads, "p99 new / legacy"], rows)
 
 
 def _mismatches(model: Mapping[str, Any]) -> Iterator[str]:
@@ -120,10 +97,19 @@ def _mismatches(model: Mapping[str, Any]) -> Iterator[str]:
         return
     rows = []
     for field in found["fields"]:
-        first = field["examples"][0] if field["examples"] else {"scope": "", "legacy": "", "new": ""}
-        cells = (field["operation"], field["field"], first["scope"], first["legacy"], first["new"])
-        rows.append([count(field["count"]), *map(plain, cells)])
-    yield from _table(("times", "operation", "field", "e.g. scope", "legacy", "new"), rows, numbers_from=6)
+        for place, each in enumerate(field["examples"] or [_NO_EXAMPLE]):
+            name = (count(field["count"]), field["operation"], field["field"]) if not place else ("", "", "")
+            at = stamp(each["at"]) if each["at"] else ""
+            call = " ".join(filter(None, (each["scope"], each["arguments"], each["served"], at)))
+            rows.append((*name, each["legacy"], each["new"], _differs(each), call))
+    yield from texts(("times", "operation", "field", "legacy", "new", "difference", "scope, call, served by"), rows)
+
+
+_NO_EXAMPLE = dict.fromkeys(("scope", "arguments", "served", "at", "legacy", "new", "kind", "first"), "")
+
+
+def _differs(each: Mapping[str, Any]) -> str:
+    return f"{each['kind']}, from character {count(each['first'])} on" if each["first"] else str(each["kind"])
 
 
 def _verification(model: Mapping[str, Any]) -> Iterator[str]:
@@ -137,14 +123,14 @@ def _verification(model: Mapping[str, Any]) -> Iterator[str]:
         return
     counts = ("compared", "missing", "extra", "different", "transient", "unsettled", "quarantined", "unaccounted")
     rows = [[stamp(run["at"]), _of(run), *(count(run[key]) for key in counts)] for run in runs]
-    yield from _table(("at", "verdict", *counts), rows, numbers_from=2)
+    yield from table(("at", "verdict", *counts), rows, numbers_from=2)
     examples = [
-        (row["key"], row["scope"], row["kind"], field["field"], field["legacy"], field["new"])
+        (row["key"], row["scope"], row["kind"], field["field"], field["legacy"], field["new"], _differs(field))
         for row in verification["examples"]
-        for field in row["fields"] or ({"field": "", "legacy": "", "new": ""},)
+        for field in row["fields"] or ({"field": ""} | _NO_EXAMPLE,)
     ]
     if examples:
-        yield from _texts(("row", "scope", "kind", "field", "legacy", "new"), examples)
+        yield from texts(("row", "scope", "kind", "field", "legacy", "new", "difference"), examples)
 
 
 def _of(run: Mapping[str, Any]) -> str:
@@ -167,7 +153,7 @@ def _quarantine(model: Mapping[str, Any]) -> Iterator[str]:
             for each in found["reasons"]
         ]
         counts = [count(each["count"]) for each in found["reasons"]]
-        yield from _table(
+        yield from table(
             ("rows", "reason", "for example"), [[n, *row] for n, row in zip(counts, rows, strict=True)], numbers_from=3
         )
 
@@ -179,7 +165,7 @@ def _rejections(model: Mapping[str, Any]) -> Iterator[str]:
     yield "## Scopes that could not be carried over"
     yield ""
     rows = [(row["scope"], row["error"], row["attempts"], stamp(row["last_seen"])) for row in found["rows"]]
-    yield from _texts(("scope", "error", "attempts", "last seen"), rows)
+    yield from texts(("scope", "error", "attempts", "last seen"), rows)
 
 
 def _authority(model: Mapping[str, Any]) -> Iterator[str]:
@@ -200,27 +186,30 @@ def _authority(model: Mapping[str, Any]) -> Iterator[str]:
     if pins["total"]:
         yield f"Whatever the percent says, {counted(pins['total'], 'name')} pinned, {count(len(pins['rows']))} listed:"
         yield ""
-        yield from _texts(("scope or organization", "store"), [(row["name"], row["store"]) for row in pins["rows"]])
+        yield from texts(("scope or organization", "store"), [(row["name"], row["store"]) for row in pins["rows"]])
     debt = model["rollback_debt"]
     if debt["total"]:
         owed, listed = counted(debt["total"], "record"), count(len(debt["rows"]))
         yield f"Rollback debt: {owed} that legacy cannot hold, {listed} listed."
         yield ""
-        yield from _texts(
+        yield from texts(
             ("key", "scope", "reason"), [(row["key"], row["scope"], row["reason"]) for row in debt["rows"]]
         )
 
 
 def _timeline(model: Mapping[str, Any]) -> Iterator[str]:
     entries = model["timeline"]["entries"]
-    yield "## Timeline"
+    yield "## Who did what, and why"
     yield ""
     if not entries:
         yield "Nothing was decided yet."
         yield ""
         return
-    rows = [(stamp(e["at"]), e["actor"], e["action"], e["reason"], e["detail"]) for e in entries]
-    yield from _texts(("at", "who", "what", "why", "detail"), rows)
+    rows = [
+        (stamp(e["at"]), e["actor"], e["action"], e["reason"], f"{e['detail']} {markdown_ramp.evidence(e['gates'])}")
+        for e in entries
+    ]
+    yield from texts(("at", "who", "what", "why", "detail"), rows)
 
 
 def _origin(model: Mapping[str, Any]) -> Iterator[str]:
@@ -230,3 +219,23 @@ def _origin(model: Mapping[str, Any]) -> Iterator[str]:
     )
     versions = ", ".join(f"{name} {version}" for name, version in model["versions"].items())
     yield plain(" · ".join(filter(None, (lag, f"settings {model['settings_fingerprint']}", versions))))
+    yield ""
+    yield f"Checksum of the data that this report was made from (crossfade report --check): {model['checksum']}"
+
+
+_SECTIONS: tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...] = (
+    _head,
+    _gates,
+    markdown_ramp.risks,
+    markdown_ramp.ramp,
+    markdown_ramp.way_back,
+    _operations,
+    _latency,
+    _mismatches,
+    _verification,
+    _quarantine,
+    _rejections,
+    _authority,
+    _timeline,
+    _origin,
+)

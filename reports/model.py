@@ -5,22 +5,27 @@ Durations are seconds, shares are 0 to 1, stamps ISO 8601 in UTC. Lists are boun
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from harness.evidence import Evidence, counted, named, settled
-from harness.gates import Gate, decide
+from harness.evidence import Evidence
+from harness.gates import Gate
 from harness.phases import NEXT_STEP
-from harness.records import Quarantined, RowDifference, Verdict, Verification
+from harness.records import Quarantined, RowDifference, Verification
 from harness.statistics import Drop, Failure, Result
 from reports.activity import latency, operations, over_time
+from reports.checksum import KEY, checksum
+from reports.ramp import ramp
 from reports.redaction import arguments, side_by_side
+from reports.risks import risks
 from reports.timeline import timeline
+from reports.verdict import verdict
+from reports.way_back import way_back
 from reports.wording import iso, readable
 
-FORMAT = 1  # grows when a key of the JSON document goes away or changes its meaning
-WORDS = {Verdict.PASS: "GO", Verdict.FAIL: "NO-GO", Verdict.INCONCLUSIVE: "NOT YET"}
+FORMAT = 2  # grows when a key of the JSON document goes away or changes its meaning
 
 _FIELDS = 20  # operation and field, the most mismatched first
 _PER_FIELD = 3
@@ -48,13 +53,18 @@ FAILURES = {
 
 
 def model(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[str, Any]:
-    """Compute the report once."""
+    """Compute the report once. It is what ``json`` makes of it, so that a copy read back is equal to it."""
+    said = json.loads(json.dumps(_said(evidence, gates, redact=redact), allow_nan=False))
+    return {**said, KEY: checksum(said)}
+
+
+def _said(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[str, Any]:
     statistics = evidence.statistics
     return {
         "format": FORMAT,
         "generated_at": iso(evidence.generated_at),
         "redacted": redact,
-        "verdict": _verdict(evidence, gates),
+        "verdict": verdict(evidence, gates),
         "phase": {
             "phase": evidence.phase.phase.value,
             "epoch": evidence.phase.epoch,
@@ -82,6 +92,9 @@ def model(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[st
             }
             for gate in gates
         ],
+        "risks": risks(evidence, gates),
+        "ramp": ramp(evidence),
+        "way_back": way_back(evidence),
         "operations": operations(evidence),
         "dropped": _counts(statistics.drops, DROPS),
         "failures": _counts(statistics.failures, FAILURES),
@@ -103,31 +116,6 @@ def model(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[st
         "settings_fingerprint": readable(evidence.settings_fingerprint),
         "versions": {readable(name): readable(version) for name, version in evidence.versions.items()},
     }
-
-
-def _verdict(evidence: Evidence, gates: Sequence[Gate]) -> dict[str, Any]:
-    verdict = decide(gates)
-    of = {each: [gate for gate in gates if gate.verdict is each] for each in Verdict}
-    unmet = of[Verdict.FAIL] + of[Verdict.INCONCLUSIVE]
-    return {
-        "word": WORDS[verdict],
-        "verdict": verdict.value,
-        "sentence": _why(verdict, [gate.name for gate in of[verdict]], len(gates), evidence),
-        "next": unmet[0].next_step if unmet else NEXT_STEP[evidence.phase.phase],
-        "counts": {each.value: len(found) for each, found in of.items()},
-    }
-
-
-def _why(verdict: Verdict, names: Sequence[str], gates: int, evidence: Evidence) -> str:
-    if verdict is Verdict.PASS:
-        return f"All {counted(gates, 'gate')} pass."
-    said = "fail" if verdict is Verdict.FAIL else "cannot be told yet"
-    if len(names) == 1 and verdict is Verdict.FAIL:
-        said = "fails"
-    why = (
-        f"{len(names)} of {counted(gates, 'gate')} {said}: {named(names, gates)}" if names else "No gate was evaluated"
-    )
-    return f"{why}." if settled(evidence.statistics.results()) else f"{why}; nothing was compared."
 
 
 def _counts(counter: Mapping[Any, int], meanings: Mapping[Any, str]) -> list[dict[str, Any]]:

@@ -14,8 +14,11 @@ from markupsafe import Markup
 from harness.errors import ConfigError
 from harness.evidence import Evidence, count, counted, share
 from harness.gates import Gate
-from reports import markdown, plots, wording
+from reports import markdown, plots, ramp_plot, wording
+from reports.checksum import KEY, checked
 from reports.model import model
+
+__all__ = ["Report", "build", "checked"]
 
 _STEM = "report"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -27,6 +30,10 @@ class Report:
 
     model: dict[str, Any]
 
+    @property
+    def checksum(self) -> str:
+        return str(self.model[KEY])
+
     def to_json(self) -> str:
         return json.dumps(self.model, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
@@ -35,15 +42,15 @@ class Report:
 
     def to_html(self) -> str:
         """One file that loads nothing from anywhere."""
-        over = self.model["over_time"]
-        drawn = {
-            "latency": plots.latency(self.model["latency"]),
-            "comparisons": plots.comparisons(over),
-            "mismatches": plots.mismatches(over),
-            "lag": plots.lag(over),
-        }
         # Safe to mark: plots escape every text that they are given.
-        marked = {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704 - see above
+        marked: dict[str, Any] = {
+            "latency": Markup(plots.latency(self.model["latency"])),  # noqa: S704 - see above
+            "ramp": Markup(ramp_plot.ramp(self.model["over_time"], self.model["ramp"])),  # noqa: S704 - see above
+            "distributions": [
+                {"operation": each["operation"], "svg": Markup(each["svg"])}  # noqa: S704 - see above
+                for each in plots.distributions(self.model["latency"])
+            ],
+        }
         return _environment().get_template("report.html").render(self.model, plots=marked)
 
     def write(self, path: Path) -> tuple[Path, ...]:
@@ -85,6 +92,7 @@ def _environment() -> Environment:
         "share": share,
         "stamp": wording.stamp,
         "seconds": wording.seconds,
+        "rate": wording.rate,
         "ratio": wording.number,
         "whole": wording.whole,
     }

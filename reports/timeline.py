@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.evidence import Evidence
+from harness.records import AuditEntry
+from reports.ramp import gates_of
 from reports.wording import iso, readable
 
 _ENTRIES = 100
@@ -15,19 +17,33 @@ _ENTRIES = 100
 def timeline(evidence: Evidence) -> dict[str, Any]:
     """The newest entries, in order of time."""
     newest = sorted(evidence.audit, key=lambda entry: entry.at)[-_ENTRIES:]
-    return {
-        "total": len(evidence.audit),
-        "entries": [
-            {
-                "at": iso(entry.at),
-                "actor": readable(entry.actor),
-                "action": readable(entry.action),
-                "reason": readable(entry.reason),
-                "detail": readable(_flat(entry.detail)),
-            }
-            for entry in newest
-        ],
-    }
+    return {"total": len(evidence.audit), "entries": list(_entries(newest))}
+
+
+def _entries(newest: Sequence[AuditEntry]) -> Iterator[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
+    for entry in newest:
+        gates = gates_of(entry.detail)
+        yield {
+            "at": iso(entry.at),
+            "actor": readable(entry.actor),
+            "action": readable(entry.action),
+            "reason": readable(entry.reason),
+            "detail": readable(_detail(entry)),
+            # A step that is begun and one that is taken rest on the same evidence: once is enough.
+            "gates": [] if gates == told else gates,
+        }
+        told = gates or told
+
+
+def _detail(entry: AuditEntry) -> str:
+    """What changed, in words. An automatic ramp says where it stood and where it went; its gates stand apart."""
+    detail = entry.detail
+    if not (entry.action.startswith("auto ") and "stands" in detail):
+        return _flat(detail)
+    towards = detail.get("towards")
+    told = f"at step {_plain(detail.get('step'))} ({_plain(detail['stands'])})"
+    return told if towards is None else f"{told}, towards step {_plain(towards)}"
 
 
 def _flat(detail: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from harness.evidence import count, counted, duration
+from harness.evidence import count, counted, duration, share
 from reports.redaction import visible
 
 NONE = "–"
@@ -18,6 +18,11 @@ def stamp(text: str) -> str:
 
 def seconds(value: float | None) -> str:
     return NONE if value is None else duration(value)
+
+
+def rate(value: float | None) -> str:
+    """A share of 0 to 1 as a percentage."""
+    return NONE if value is None else share(value)
 
 
 def number(value: float | None) -> str:

@@ -99,6 +99,7 @@ FIELD = Label(
     meaning="the field names of the contract's dataclasses, and `presence` (one answer is None), `outcome` (an error, "
     "or another error), `length` (items more or fewer), `other`",
 )
+RULE = Label("rule", meaning="the names of the rules in `crossfade.toml`")
 REASON = Label("reason", _all(Drop))
 PART = Label("part", _all(Failure))
 SHARE = Label("kind", ("reads", "writes", "shadow"), of="of a percentage")
@@ -130,6 +131,12 @@ FIELDS = Definition(
     "crossfade_mismatched_fields_total",
     "Fields that differed in confirmed mismatches, each once a mismatch.",
     (OPERATION, FIELD),
+)
+IGNORED = Definition(
+    "counter",
+    "crossfade_ignored_comparisons_total",
+    "Comparisons that only rules excuse, for each rule that had a part in it.",
+    (OPERATION, RULE),
 )
 DROPS = Definition(
     "counter",
@@ -205,6 +212,7 @@ METRICS = (
     OPERATION_SECONDS,
     COMPARISONS,
     FIELDS,
+    IGNORED,
     DROPS,
     FALLBACKS,
     REROUTED,

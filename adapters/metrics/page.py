@@ -9,7 +9,8 @@ _HEAD = """\
 
 Long-running commands serve these with `--metrics-port N`; a process that uses the router as a library passes
 `PrometheusPublisher(registry)` as its `publisher`. With `crossfade run --processes N` one port shows the sum of all
-processes. [Rules and boards](observability.md) come with them.
+processes. [Rules and boards](observability.md) come with them, and at the root of the port a
+[page of where it stands](observability.md#where-it-stands-live).
 
 Durations are in seconds, counters end in `_total`. Labels come from closed sets only: never a key, a scope or a text.
 This page is generated from the metrics themselves (`make docs`).

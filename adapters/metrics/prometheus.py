@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from threading import Thread
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from adapters.metrics import definitions
 from adapters.metrics.definitions import Definition
+from adapters.metrics.live_page import Application, beside
 from harness.backfill import Copied
 from harness.catchup import Carried
 from harness.errors import ConfigError
@@ -49,6 +54,7 @@ class PrometheusPublisher:
         self._seconds = self._histogram(definitions.OPERATION_SECONDS)
         self._comparisons = self._counter(definitions.COMPARISONS)
         self._fields = self._counter(definitions.FIELDS)
+        self._ignored = self._counter(definitions.IGNORED)
         self._drops = self._counter(definitions.DROPS)
         self._fallbacks = self._counter(definitions.FALLBACKS)
         self._rerouted = self._counter(definitions.REROUTED)
@@ -88,6 +94,8 @@ class PrometheusPublisher:
             self._comparisons.labels(operation, result).inc(n)
         for (operation, field), n in increment.fields.items():
             self._fields.labels(operation, field).inc(n)
+        for (operation, rule), n in increment.rules.items():
+            self._ignored.labels(operation, rule).inc(n)
         for reason, n in increment.drops.items():
             self._drops.labels(reason).inc(n)
         for operation, n in increment.fallbacks.items():
@@ -178,16 +186,28 @@ def _names(of: Definition) -> list[str]:
     return [label.name for label in of.labels]
 
 
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Standard error is the command's own."""
+
+
 @contextmanager
-def serve(port: int, registry: CollectorRegistry) -> Iterator[int]:
+def serve(
+    port: int, registry: CollectorRegistry, document: Callable[[], Mapping[str, Any]] | None = None
+) -> Iterator[int]:
     """Serve the registry's metrics over HTTP within the block; answers the port, which the system picks for 0.
 
-    Raises ConfigError when the port cannot be had.
+    ``document``: what the live page at ``/`` shows; without it every path shows the metrics. Raises ConfigError when
+    the port cannot be had.
     """
+    metrics: Application = make_wsgi_app(registry)
+    application = metrics if document is None else beside(metrics, document)
     try:
-        server, thread = start_http_server(port, registry=registry)
+        server = make_server("0.0.0.0", port, application, ThreadingWSGIServer, _Quiet)  # noqa: S104 - scraped from elsewhere
     except (OSError, OverflowError) as error:
         raise ConfigError(f"cannot serve metrics on port {port}: {error}. Choose another --metrics-port") from error
+    thread = Thread(target=server.serve_forever, name="crossfade-metrics", daemon=True)
+    thread.start()
     try:
         yield int(server.server_port)
     finally:

@@ -64,7 +64,9 @@ def authority_of(
     known = _given(pins, JSONB())
     group = func.split_part(name, literal_column("'/'", Text), _number(1), type_=Text())
     share = _given(writes_percent, Numeric(5, 2)) * _number(100)
-    by_percent = case((bucket_of(name, salt) < share, _NEW), else_=_LEGACY)
+    # Before the ramp and after the cutover the percent alone decides, and every write is spared a bucket's md5.
+    of_bucket = case((bucket_of(name, salt) < share, _NEW), else_=_LEGACY)
+    by_percent = case((share == _number(0), _LEGACY), (share == _number(100 * 100), _NEW), else_=of_bucket)
     decided = func.coalesce(_pin(known, name), _pin(known, group), by_percent)
     return case((name.is_(None), _LEGACY), else_=decided)
 

@@ -4,13 +4,15 @@
    then reads legacy. Otherwise catch-up could carry over a delete, and forget its note, between the chunk's read and
    its insert, and the deleted row would return.
 2. It claims its range. A range that is copied already, by a repetition of this very chunk, is not copied again.
-3. It reads legacy in one snapshot: the rows that fit, how many rows there are, and, if these are more, those that do
+3. It takes new's fence, shared, and asks its route. Of a scope that new has authority over nothing is copied: what
+   legacy has there may be what new has deleted since.
+4. It reads legacy in one snapshot: the rows that fit, how many rows there are, and, if these are more, those that do
    not fit. So each row is accounted for, and fit ones are read once.
-4. Rows, quarantine and checkpoint are committed together.
+5. Rows, quarantine and checkpoint are committed together.
 
 Where rows of the chunk are in new already, or another record holds the flag of a scope, the table's own keys refuse
 the stream, with nothing changed. The chunk then goes by way of a stage (``adapters.postgres.stage``), which asks
-before it writes, and costs half as much again.
+before it writes, and costs half as much again. So it does once new has authority over anything.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, func, lite
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from adapters.postgres.apply import Destination, set_applying
+from adapters.postgres.authority import ROUTE, has_any
 from adapters.postgres.chunks import key_of
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.guard import FENCE
 from adapters.postgres.ledger.checkpoints import claim, record
 from adapters.postgres.part import REASON, Part
 from adapters.postgres.pipe import driver_of, stream
@@ -85,9 +89,11 @@ class ChunkCopier:
             set_applying(new)
             if (done := claim(new, chunk)) is not None:
                 return done
+            new.execute(select(func.pg_advisory_xact_lock_shared(*FENCE)))
+            moved = bool(new.execute(select(has_any(Store.NEW)).select_from(ROUTE)).scalar())  # after the fence's lock
             with speaking_for(Store.LEGACY), self._legacy.connect() as legacy, self._at_work(legacy):
                 legacy.execute(_SNAPSHOT)
-                copied = self._carry(legacy, new, part, chunk, staged=staged)
+                copied = self._carry(legacy, new, part, chunk, staged=staged or moved)
             record(new, chunk, copied)
             passing("backfill.before_commit")
         passing("backfill.after_commit")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import (
@@ -91,7 +92,7 @@ class TableSide:
             return int(connection.execute(_SERVER).one()[0]) >= _HASHES_RECORDS
 
     def fingerprint(self) -> str:
-        """Changes when a table was written anew, so that its blocks are others, or is looked at in another way."""
+        """Changes when a table was written anew, so that its blocks are others, or is looked at, or read, otherwise."""
         chosen = [
             (name, "" if condition is None else literal_sql(condition)) for name, condition in self._chosen.items()
         ]
@@ -99,7 +100,10 @@ class TableSide:
             files = [
                 connection.execute(_FILE, {"table": _qualified(part)}).scalar_one() for part in self._swept.values()
             ]
-        return repr((chosen, files, self.columns))
+        reading = [literal_sql(part.canonical) for part in self._swept.values()]
+        for condition in (self._within, self._held):
+            reading.append("" if condition is None else literal_sql(condition))
+        return repr((chosen, files, self.columns, sha256("\n".join(reading).encode()).hexdigest()))
 
     def segments(self, megabytes: int) -> list[Segment]:
         found = [] if self._held is None else [Segment(HELD)]

@@ -99,7 +99,12 @@ def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
         return InvalidRecord(
             f"{store}: a trigger or an index refuses this record (SQLSTATE {state}); see its server's log"
         )
-    if state in {"57014", "55P03"}:
+    if state == "25006":  # after a failover, the server that was demoted
+        return StoreUnavailable(
+            f"{store} takes no writes now ({said}); see whether {SETTING[store]} leads to a replica, or whether "
+            "default_transaction_read_only is on there"
+        )
+    if state in {"57014", "55P03", "25P04"}:
         return StoreTimeout(f"{store}: gave up after the time limit; try again, or raise pool.statement_seconds")
     if state in _ABSENT:
         return StoreUnavailable(

@@ -30,6 +30,10 @@ OLDEST, NEWEST = 12, 18
 _DRIVERS = {"postgresql", "postgresql+psycopg", "postgres"}
 _SILENCE_MS = 30_000  # a peer that acknowledges nothing for so long is dead
 _CLOSE_SECONDS = 5.0
+# Bulk work waits for its turn. The latter came with PostgreSQL 17.
+_UNLIMITED = (
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('lock_timeout', 'transaction_timeout')"
+)
 _RECENT_SECONDS = 1.0  # psycopg's pool makes its second attempt after about so long
 
 
@@ -112,6 +116,10 @@ def _session(limit: float) -> Callable[[psycopg.Connection[Any]], None]:
 
     Bulk work (no limit) has its statements planned anew each time: a plan that fits one record and a thousand alike
     fits neither, and made catch-up several times slower.
+
+    Two defaults of a role or a database would break promises. Whoever waits for a lock reads what was committed
+    meanwhile, which REPEATABLE READ does not show; and the order of commits in two databases is worth nothing if a
+    crash of one server can take its commit back.
     """
     plans = "auto" if limit else "force_custom_plan"
 
@@ -119,9 +127,14 @@ def _session(limit: float) -> Callable[[psycopg.Connection[Any]], None]:
         connection.autocommit = True
         connection.execute(
             "SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, YMD', false),"
-            " set_config('statement_timeout', %s, false), set_config('plan_cache_mode', %s, false)",
+            " set_config('statement_timeout', %s, false), set_config('plan_cache_mode', %s, false),"
+            " set_config('default_transaction_isolation', 'read committed', false),"
+            " set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'),"
+            " false)",
             (str(math.ceil(limit * 1000)), plans),
         )
+        if not limit:
+            connection.execute(_UNLIMITED)
         connection.autocommit = False
 
     return configure

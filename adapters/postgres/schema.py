@@ -12,6 +12,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -353,6 +354,15 @@ statistics = Table(
     Column("body", JSONB, nullable=False),
     Index("statistics_minute", "minute"),
     comment="What each process counted in each minute",
+)
+
+lag = Table(
+    "lag",
+    ledger_metadata,
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("store", Text, primary_key=True),
+    Column("seconds", Double, nullable=False),
+    comment="Each store's greatest lag in each minute that somebody looked",
 )
 
 run = Table(

@@ -10,15 +10,18 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    and_,
     delete,
     exists,
     func,
     insert,
+    or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from adapters.postgres.apply import Destination, affected, unbounded
+from adapters.postgres.authority import ROUTE, authority_now
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.part import REASON, Part
 from adapters.postgres.pipe import stream
@@ -61,18 +64,21 @@ class Stage:
         return Copied(copied, there - copied)
 
     def _defer(self, new: Connection, part: Part) -> int:
-        """Take rows out of the stage whose flag another record of the scope has, and note them for catch-up.
+        """Take rows out of the stage that are not the copy's to bring, and note them for catch-up, which decides.
 
-        Such a row changed hands while the copy went on: an older chunk brought the scope's former flag bearer. The
-        notes are committed before the chunk is: a crash between leaves notes too many, never one too few.
+        One whose flag another record of the scope has: it changed hands while the copy went on, and an older chunk
+        brought the scope's former flag bearer. And one of a scope that new has authority over, by its route, which the
+        caller keeps from changing. The notes are committed before the chunk is: a crash between leaves notes too many,
+        never one too few.
         """
         stage, table, destination = self._table, self._destination.table, self._destination
         flag = destination.flag
-        if flag is None:
-            return 0
         key, scope = stage.c[destination.part.key], stage.c[destination.part.scope]
-        rival = exists().where(destination.scope == scope, table.c[flag], destination.key != key)
-        rows = new.execute(delete(stage).where(stage.c[flag], rival).returning(key, scope, stage.c.local)).all()
+        not_ours: ColumnElement[bool] = exists(select(ROUTE.c.single).where(authority_now(scope) == Store.NEW.value))
+        if flag is not None:
+            rival = exists().where(destination.scope == scope, table.c[flag], destination.key != key)
+            not_ours = or_(not_ours, and_(stage.c[flag], rival))
+        rows = new.execute(delete(stage).where(not_ours).returning(key, scope, stage.c.local)).all()
         if rows:
             notes = [{"part": part.name, "scope": row[1], "key": str(row[0]), "local": row[2]} for row in rows]
             with speaking_for(Store.LEGACY), self._legacy.begin() as legacy:

@@ -35,6 +35,7 @@ from adapters.postgres.guard import attach_guard, guard_mode, is_guarded
 from adapters.postgres.ledger.checkpoints import finished_parts
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.journal import JournalBook, read_stand
+from adapters.postgres.ledger.lags import LagBook
 from adapters.postgres.ledger.pauses import PauseBook
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
@@ -271,15 +272,17 @@ class Stores:
             found |= {key: (part.name, local) for key, local in authority.execute(named)}
         return found
 
-    def router(self, publisher: Publisher | None = None) -> Router[PromptRepository]:
+    def router(
+        self, publisher: Publisher | None = None, new: PromptRepository | None = None
+    ) -> Router[PromptRepository]:
         """A router over both repositories, not started: it follows the persisted route, carries over what it wrote,
-        and keeps its statistics and confirmed mismatches in the ledger.
+        and keeps its statistics and confirmed mismatches in the ledger. ``new``: asked in place of new's repository.
         """
         carrier = self.new_carrier()
         return Router[PromptRepository](
             PromptRepository,
             legacy=self.legacy_repository,
-            new=self.new_repository,
+            new=new or self.new_repository,
             routes=self.routes,
             carrier=carrier,
             rules=self.settings.compare.rules,
@@ -314,6 +317,10 @@ class Stores:
             with speaking_for(store):
                 found[store] = backlog(self.engine(store))
         return found
+
+    def keep_lags(self) -> None:
+        """Note in the ledger how far each store lags behind now, for the report."""
+        LagBook(self.new).keep(self.backlogs())
 
     def uncaptured_tenants(self) -> list[str]:
         """Tenants that appeared since ``prepare``: nothing of theirs is noted yet, so every gate is blocked.

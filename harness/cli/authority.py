@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores
 from harness.cli.app import App, actor, facts
 from harness.cli.report import gather
-from harness.errors import IllegalPhase, Refused
+from harness.errors import IllegalPhase, Overtaken, Refused
 from harness.failpoints import passing
 from harness.gates import evaluate
 from harness.moving import Act, Stand
@@ -24,6 +25,7 @@ from harness.records import Verdict
 from harness.routing import Route, Store, group
 
 LOCK = "authority"
+_PLANS = 5  # made for one act, at most
 _INSUPERABLE = {"tenants", "copied", "guard", "scope_policy"}  # without these nobody could say who has authority
 
 
@@ -184,28 +186,36 @@ def _obstacles(stores: Stores, before: Stand, after: Stand, loser: Store | None)
 def carry_out(app: App, stores: Stores, made: Callable[[], Plan], reason: str) -> dict[str, Any]:
     """Make the plan under the lock of all commands that move authority, and carry it out.
 
-    Finishes or undoes first what an earlier command left half done. Raises Refused for a plan with obstacles.
+    Finishes or undoes first what an earlier command left half done. Raises Refused for a plan with obstacles. The lock
+    keeps away who moves authority, but not who moves the phase, as the first parallel run does: then the plan is made
+    anew, everything being judged again, a few times at most. Raises Overtaken if even that was in vain.
     """
     with command_lock(stores.new, LOCK):
         recover(app, stores)
-        wanted = made()
-        refuse(wanted.obstacles)
-        document = wanted.document() | {"changed": wanted.changes}
-        if not wanted.changes:
-            app.say("nothing to change: it is so already")
-        elif wanted.loser is None:
-            stores.journal.change_shares(
-                command=wanted.command,
-                before=wanted.before,
-                after=wanted.after,
-                epoch=wanted.epoch,
-                actor=actor(),
-                reason=reason,
-            )
-        else:
-            act = begin(stores, wanted, reason)
-            stores.mover(act, app.stop, app.say).move(act)
-    return document | {"epoch": stores.routes.view().route.epoch}
+        for _ in range(_PLANS - 1):
+            with suppress(Overtaken):
+                return _act(app, stores, made(), reason)
+        return _act(app, stores, made(), reason)
+
+
+def _act(app: App, stores: Stores, wanted: Plan, reason: str) -> dict[str, Any]:
+    """Carry out the plan. Raises Overtaken, with nothing changed, if the stand is another one than the plan's."""
+    refuse(wanted.obstacles)
+    if not wanted.changes:
+        app.say("nothing to change: it is so already")
+    elif wanted.loser is None:
+        stores.journal.change_shares(
+            command=wanted.command,
+            before=wanted.before,
+            after=wanted.after,
+            epoch=wanted.epoch,
+            actor=actor(),
+            reason=reason,
+        )
+    else:
+        act = begin(stores, wanted, reason)
+        stores.mover(act, app.stop, app.say).move(act)
+    return wanted.document() | {"changed": wanted.changes, "epoch": stores.routes.view().route.epoch}
 
 
 def refuse(obstacles: Mapping[str, str]) -> None:

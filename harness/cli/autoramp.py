@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from adapters.postgres.ledger.courses import CourseBook
+from adapters.postgres.ledger.lags import LagBook
 from adapters.postgres.ledger.locks import command_lock, is_locked
 from adapters.postgres.ledger.pauses import PauseBook
 from adapters.prompts.migration import Stores
-from harness.autoramp import ENDED, Course, Pilot, State, Step, begun, plan_of
+from harness.autoramp import ENDED, Course, Judgement, Pilot, State, Step, begun, plan_of
 from harness.cli.app import App, actor
 from harness.cli.authority import LOCK as AUTHORITY
-from harness.cli.authority import recover
+from harness.cli.authority import carry_out, plan, recover
 from harness.cli.report import gather
-from harness.cli.shares import ramp_shares
+from harness.cli.shares import Wish
 from harness.errors import ConfigError, MismatchFound, Refused
-from harness.gates import Gate, evaluate, names_of
+from harness.gates import evaluate, names_of
+from harness.moving import Stand
 from harness.phases import Phase
 
 LOCK = "autoramp"
@@ -35,11 +37,8 @@ class StoresHelm:
     def course(self) -> Course | None:
         return self._book.course()
 
-    def keep(self, course: Course, action: str, gates: Sequence[Gate] = ()) -> Course:
-        return self._book.keep(course, action, gates, anew=action in {"advanced", "retreated"})
-
-    def seconds(self, course: Course) -> float:
-        return self._book.seconds()
+    def keep(self, course: Course, action: str, judged: Judgement | None = None) -> Course:
+        return self._book.keep(course, action, judged, anew=action in {"advanced", "retreated"})
 
     def recover(self) -> None:
         with command_lock(self._stores.new, AUTHORITY):
@@ -49,22 +48,32 @@ class StoresHelm:
         route = self._stores.routes.view().route
         return Step(route.reads_percent, route.writes_percent)
 
-    def go(self, step: Step, reason: str) -> None:
-        ramp_shares(self._app, self._stores, step.reads, step.writes, reason)
+    def go(self, step: Step, reason: str, only_from: Step | None) -> None:
+        def wish(now: Stand) -> Stand:
+            stands = Step(now.reads_percent, now.writes_percent)
+            if only_from not in {None, stands}:  # asked under the lock of all who change the route
+                raise Refused(f"the route stands at {stands}, and no longer at {only_from}: somebody has changed it")
+            return Wish(step.reads, step.writes)(now)
 
-    def judge(self, course: Course) -> tuple[Gate, ...]:
+        carry_out(self._app, self._stores, lambda: plan(self._stores, "ramp", wish), reason)
+
+    def judge(self, course: Course) -> Judgement:
         settings = self._stores.settings
         since = course.since if course.step else None  # before the first step all that was compared counts
         evidence = gather(self._stores, since, settings.ramp.gates)
-        return evaluate(evidence, settings.gates, only=settings.ramp.gates, sequences=len(course.plan))
+        LagBook(self._stores.new).keep(evidence.backlog)
+        gates = evaluate(evidence, settings.gates, only=settings.ramp.gates, sequences=len(course.plan))
+        return Judgement(gates, self._book.seconds(), evidence.statistics.asked_for)
 
     def paused(self) -> str:
         pause = self._pauses.present()
         return "" if pause is None else f"{pause.actor}{f': {pause.reason}' if pause.reason else ''}"
 
 
-def ramp_by_itself(app: App, stores: Stores, reason: str) -> dict[str, Any]:
+def ramp_by_itself(app: App, stores: Stores, reason: str, told: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Follow the plan, from where it was left or from its beginning, until it is done or ends otherwise.
+
+    ``told`` is given a text at every change; without it the app says it.
 
     Raises CommandLocked while another process does, Refused where the route stands at no step of the plan, and
     MismatchFound, with the gate's evidence, after a retreat.
@@ -76,27 +85,34 @@ def ramp_by_itself(app: App, stores: Stores, reason: str) -> dict[str, Any]:
     stores.require(Phase.BACKFILLED)
     with command_lock(stores.new, LOCK):
         helm, book = StoresHelm(app, stores), CourseBook(stores.new)
-        plan, before = plan_of(settings), book.course()
+        steps, before = plan_of(settings), book.course()
         if before is None or before.state in ENDED:
-            book.begin(begun(plan, helm.stands(), actor(), datetime.now(UTC)), reason)
-        elif before.plan != plan:
+            book.begin(begun(steps, helm.stands(), actor(), datetime.now(UTC)), reason)
+        elif before.plan != steps:
             raise Refused("the automatic ramp that was left unfinished had another plan; crossfade ramp --stop ends it")
-        app.say(f"the plan: {'; '.join(map(str, plan))}")
-        course = Pilot(helm, settings, time.monotonic, app.stop, app.say).follow()
+        told = told or app.say
+        told(f"the plan: {'; '.join(map(str, steps))}")
+        course = Pilot(helm, settings, time.monotonic, app.stop, told).follow()
     if course.state is State.RETREATED:
-        raise MismatchFound(f"the automatic ramp has retreated to {course.present}: {course.reason}")
+        raise MismatchFound(f"the automatic ramp has retreated to {course.present}, {course.reason}")
     return as_json(course)
 
 
 def steer(stores: Stores, what: str, reason: str) -> dict[str, Any]:
-    """``pause``, ``resume`` or ``stop`` the automatic ramp, whoever runs it. It obeys before its next look is over."""
+    """``pause``, ``resume`` or ``stop`` the automatic ramp, whoever runs it. It obeys before its next look is over.
+
+    A pause holds the next ramp too, until it is resumed or stopped.
+    """
     stores.require(Phase.PREPARED)
     pauses, book = PauseBook(stores.new, LOCK), CourseBook(stores.new)
     course = book.course()
     if what == "stop":
-        if course is None or course.state in ENDED:
+        under_way = course is not None and course.state not in ENDED
+        if course is not None and under_way:
+            course = book.keep(replace(course, state=State.STOPPED, reason=reason or "by hand"), "stopped")
+        # After the stop, lest it advance in between. What begins later should not find itself held.
+        if not pauses.end(actor(), reason) and not under_way:
             raise Refused("no automatic ramp is under way")
-        course = book.keep(replace(course, state=State.STOPPED, reason=reason or "by hand"), "stopped", (), anew=False)
         changed = True
     else:
         changed = pauses.ask(actor(), reason) if what == "pause" else pauses.end(actor(), reason)

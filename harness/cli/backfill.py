@@ -128,6 +128,8 @@ def backfill_stores(
 ) -> dict[str, Any]:
     """Copy all parts, build indexes that were put off, and move PREPARED to BACKFILLED when all is finished."""
     stores.require(Phase.PREPARED)
+    if stores.phase is Phase.COMPLETE:
+        raise Refused("the migration is COMPLETE and legacy was let go of; nothing of it is copied any more")
     if missing := stores.uncaptured_tenants():
         raise Refused(f"legacy has tenants without capture: {', '.join(missing)}; run crossfade prepare first")
     first = stores.phase is Phase.PREPARED

@@ -18,6 +18,7 @@ _HEAD = """\
 """
 _RULE = """
 # [[compare.rules]]
+# name = "stamps-in-milliseconds"
 # field = "updated_at"
 # action = "tolerance"
 # tolerance = 0.001

@@ -10,7 +10,7 @@ import click
 
 # Name, and the module that holds it: imported when it is asked for, so that --help is quick.
 COMMANDS = {
-    "demo": "harness.cli.demo",
+    "demo": "harness.cli.demo.command",
     "init": "harness.cli.init",
     "assess": "harness.cli.assess",
     "prepare": "harness.cli.prepare",
@@ -18,6 +18,7 @@ COMMANDS = {
     "catchup": "harness.cli.catchup",
     "verify": "harness.cli.verify",
     "quarantine": "harness.cli.quarantine",
+    "baseline": "harness.cli.baseline",
     "run": "harness.cli.run",
     "ramp": "harness.cli.ramp",
     "cutover": "harness.cli.cutover",

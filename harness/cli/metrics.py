@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import click
 from prometheus_client import CollectorRegistry
 
+from adapters.metrics.live_page import SECONDS
 from adapters.metrics.multiprocess import shared_registry
 from adapters.metrics.prometheus import PrometheusPublisher, Standing, serve
 from adapters.postgres.ledger import quarantine
 from adapters.postgres.ledger.debt import owed
+from adapters.postgres.ledger.running_total import RunningTotal
+from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores
 from harness.cli.app import App
 from harness.cli.report import gather
-from harness.errors import CrossfadeError
+from harness.cli.rounds import Rounds
+from harness.cli.watching import Watching
 from harness.gates import evaluate
 from harness.statistics import Failure, Statistics
 
 _SECONDS = 1.0
 _STANDING_SECONDS = 10.0
-_SHARE = 20.0
+_LAG_SECONDS = 5.0
+_ONLOOKER_SECONDS = 60.0  # a page that was not asked for so long has no reader
+_FRESH_SECONDS = 3 * SECONDS  # an older look has the page wait for the next one …
+_PATIENCE_SECONDS = 3.0  # … but not longer than this
+_STEP_SECONDS = 0.05
 
 
 def metrics_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,21 +53,27 @@ def exported(app: App, stores: Stores, port: int | None, shared: Path | None = N
     """
     own = CollectorRegistry()
     publisher = PrometheusPublisher(own)
+    # A look that is lost is harmless: there is another one soon, and a minute without any is a gap in the report.
+    lags = Rounds("lag", stores.keep_lags, _LAG_SECONDS, lambda _: None)
     if port is None:
-        yield publisher
+        with lags:
+            yield publisher
         return
     missed = Statistics()
     missed.failures[Failure.GAUGES] = 1
 
-    def gauges(name: str, read: Callable[[], None], seconds: float) -> _Gauges:
-        return _Gauges(name, read, seconds, lambda: publisher.counts(missed))
+    def gauges(name: str, read: Callable[[], None], seconds: float) -> Rounds:
+        return Rounds(name, read, seconds, lambda _: publisher.counts(missed))
 
+    onlookers, counted = _Onlookers(stores), RunningTotal(StatisticsBook(stores.new))
     with (
-        serve(port, shared_registry(shared, own) if shared else own) as at,
+        lags,
+        onlookers.looking(),
+        serve(port, shared_registry(shared, own) if shared else own, onlookers.document) as at,
         gauges("gauges", lambda: _publish_backlog(stores, publisher), _SECONDS),
-        gauges("standing", lambda: publisher.standing(standing_of(stores)), _STANDING_SECONDS),
+        gauges("standing", lambda: publisher.standing(standing_of(stores, counted)), _STANDING_SECONDS),
     ):
-        app.say(f"metrics: http://localhost:{at}/metrics")
+        app.say(f"metrics: http://localhost:{at}/metrics, and a page of where it stands: http://localhost:{at}/")
         yield publisher
 
 
@@ -70,10 +85,10 @@ def _publish_backlog(stores: Stores, publisher: PrometheusPublisher) -> None:
     publisher.authority(len(owed(stores.new)), stores.rogue_writes(), unfinished=unfinished)
 
 
-def standing_of(stores: Stores) -> Standing:
+def standing_of(stores: Stores, counted: RunningTotal) -> Standing:
     """Where the migration stands, with its gates judged now."""
     fresh = replace(stores)  # a tenant that was created meanwhile is to be seen
-    evidence = gather(fresh)
+    evidence = gather(fresh, total=counted.total)
     verified = evidence.verification
     return Standing(
         phase=evidence.phase.phase,
@@ -84,29 +99,28 @@ def standing_of(stores: Stores) -> Standing:
     )
 
 
-class _Gauges:
-    """Reads gauges from the stores, in a thread, until the block ends; ``missed`` when a store is away.
+class _Onlookers:
+    """What the live page shows. The stores are asked for it only while somebody looks at the page."""
 
-    A reading that takes long is not repeated at once: it has a twentieth of the time at most.
-    """
+    def __init__(self, stores: Stores) -> None:
+        self._until, self._ending = -math.inf, Event()
+        self._watching = Watching(stores, lambda: time.monotonic() < self._until)
 
-    def __init__(self, name: str, read: Callable[[], None], seconds: float, missed: Callable[[], None]) -> None:
-        self._read, self._seconds, self._missed = read, seconds, missed
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name=f"crossfade-{name}", daemon=True)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            began = time.monotonic()
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        with self._watching.looking(SECONDS):
             try:
-                self._read()
-            except CrossfadeError:
-                self._missed()
-            self._stop.wait(max(self._seconds, _SHARE * (time.monotonic() - began)))
+                yield
+            finally:
+                self._ending.set()
 
-    def __enter__(self) -> None:
-        self._thread.start()
+    def document(self) -> dict[str, Any]:
+        """What is known; the first onlooker after a while waits a moment for a fresh look."""
+        asked = time.monotonic()
+        self._until = asked + _ONLOOKER_SECONDS
+        while self._is_old() and time.monotonic() - asked < _PATIENCE_SECONDS:
+            self._ending.wait(_STEP_SECONDS)
+        return self._watching.document()
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _is_old(self) -> bool:
+        return not self._ending.is_set() and (not self._watching.begun or self._watching.age > _FRESH_SECONDS)

@@ -145,8 +145,7 @@ def accept_rows(stores: Stores, keys: Sequence[str], reason: str) -> frozenset[s
     """Accept the rows as they are now; the keys of those that were not accepted before. Refused for unknown keys."""
     if not keys:
         return frozenset()
-    images = _held(stores).images(book.known(stores.new, keys))
-    return book.accept(stores.new, images, actor=actor(), reason=reason)
+    return book.accept(stores.new, keys, _held(stores).images, actor=actor(), reason=reason)
 
 
 def _held(stores: Stores) -> HeldRows:

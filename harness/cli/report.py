@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.metrics.asking import ask
+from adapters.postgres.crossing import count_moving
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.evidence import EvidenceBook
+from adapters.postgres.ledger.lags import LagBook
 from adapters.postgres.ledger.quarantine import by_reason, listed
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.postgres.pool import check_server
@@ -23,13 +26,14 @@ from adapters.postgres.rogue import kept
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command
-from harness.evidence import Evidence
+from harness.evidence import Evidence, WayBack, moved
 from harness.gates import Gate, decide, evaluate
 from harness.operations import operations_of
 from harness.phases import Phase
 from harness.records import AuditEntry, PhaseState, Verdict
 from harness.routing import Store
-from reports.report import build
+from harness.statistics import Statistics
+from reports.report import build, checked
 
 _SHOWN = 200  # quarantined rows, mismatches, rejections and audit entries in one report, at most
 _LOOKED_THROUGH = 10_000  # audit entries searched for the act from which evidence counts
@@ -44,38 +48,56 @@ _LOOKED_THROUGH = 10_000  # audit entries searched for the act from which eviden
     help="A directory for report.html, .md and .json, or one file ending in one of these.",
 )
 @click.option("--show-values", is_flag=True, help="Show the differing texts themselves, not only where they differ.")
-def report(app: App, output: Path, show_values: bool) -> None:
+@click.option(
+    "--check",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Instead: whether this report.json still says what was written, by its checksum.",
+)
+def report(app: App, output: Path, show_values: bool, check: Path | None) -> None:
     """Write the cutover report: verdict, gates with their evidence, parallel run, verification, quarantine, timeline.
 
     Ends with 0 whatever the verdict is: the report was written. Scripts find the verdict in the JSON.
+    With --check no store is asked and nothing is written; ends with 3 if the checksum is another one.
     """
+    if check is not None:
+        checksum = checked(check)
+        app.result({"checksum": checksum, "intact": True}, lambda out: out.print(f"intact: {checksum}"))
+        return
     with opened(app.settings) as stores:
-        evidence = gather(stores)
+        evidence = gather_all(stores)
     gates = evaluate(evidence, app.settings.gates)
-    files = build(evidence, gates, redact=not show_values).write(output)
+    made = build(evidence, gates, redact=not show_values)
+    files = made.write(output)
     document: dict[str, Any] = {
         "verdict": decide(gates).value,
         "gates": [
             {"name": gate.name, "verdict": gate.verdict.value, "evidence": gate.evidence, "figures": dict(gate.figures)}
             for gate in gates
         ],
+        "checksum": made.checksum,
         "files": [str(file) for file in files],
     }
     app.result(document, lambda out: show(out, gates, files))
 
 
-def gather(stores: Stores, begin: datetime | None = None, gates: Collection[str] | None = None) -> Evidence:
+def gather(
+    stores: Stores,
+    begin: datetime | None = None,
+    gates: Collection[str] | None = None,
+    total: Callable[[datetime | None], Statistics] | None = None,
+) -> Evidence:
     """Everything the ledger, both stores and Prometheus say of the migration now. Refused before prepare.
 
     ``begin``: calls, comparisons and mismatches before that moment are left out. ``gates``: of those on PromQL only
-    these are asked.
+    these are asked. ``total``: reads what was counted since a moment, for those who want no more than a verdict; what
+    was counted by the minute is left out then.
     """
     phase: PhaseState = stores.phases.present()
     evidence, statistics = EvidenceBook(stores.new), StatisticsBook(stores.new)
     audit = AuditBook(stores.new).entries(_LOOKED_THROUGH)
     since = max((entry.at for entry in audit if _renews(entry)), default=None)
     counted_since = max(filter(None, (since, begin)), default=None)
-    by_minute = statistics.by_minute(counted_since)
+    by_minute = () if total else statistics.by_minute(counted_since)
     latest = evidence.standing()
     undecided, quarantined = by_reason(stores.new, accepted=False).total(), by_reason(stores.new).total()
     # What is to be decided first, then what was accepted.
@@ -93,8 +115,9 @@ def gather(stores: Stores, begin: datetime | None = None, gates: Collection[str]
             "legacy": f"PostgreSQL {check_server(stores.legacy, Store.LEGACY)}",
             "new": f"PostgreSQL {check_server(stores.new, Store.NEW)}",
         },
-        statistics=statistics.total(counted_since),
+        statistics=(total or statistics.total)(counted_since),
         by_minute=tuple(by_minute),
+        lag_by_minute=() if total else tuple(LagBook(stores.new).by_minute(counted_since)),
         contract=frozenset(operations_of(PromptRepository)),
         writes=frozenset(name for name, each in operations_of(PromptRepository).items() if each.kind == "write"),
         verification=latest if latest is not None and (since is None or latest.at >= since) else None,
@@ -116,9 +139,30 @@ def gather(stores: Stores, begin: datetime | None = None, gates: Collection[str]
         rolled_back_at=max((entry.at for entry in audit if _goes_back(entry)), default=None),
         debts=tuple(debts[:_SHOWN]),
         debts_total=len(debts),
+        acts=tuple(entry for entry in reversed(audit) if moved(entry)),
         unfinished="" if act is None else f"{act.command} of {act.actor}",
         prometheus=ask(queries, asked.prometheus_url),
     )
+
+
+def gather_all(stores: Stores) -> Evidence:
+    """All that ``gather`` says, and what only a report asks for: what the way back would cost takes counting."""
+    return replace(
+        gather(stores),
+        way_back=_way_back(stores),
+        guard=stores.guard_modes(),
+        holders=tuple(stores.long_transactions()),
+    )
+
+
+def _way_back(stores: Stores) -> WayBack | None:
+    before = stores.stand()
+    if before.phase is Phase.COMPLETE:
+        return None
+    after, new = replace(before, writes_percent=0.0, pins={}), Store.NEW
+    scopes, records = count_moving(stores.engine(new), new, stores.parts_of(new), stores.salt, before, after)
+    move, (command, seconds) = stores.settings.move, stores.journal.last() or ("", None)
+    return WayBack(scopes, records, move.fence_seconds, move.attempts, command, seconds)
 
 
 def _renews(entry: AuditEntry) -> bool:
@@ -131,14 +175,14 @@ def _goes_back(entry: AuditEntry) -> bool:
     return entry.action == "rollback" and "from" in entry.detail
 
 
-_MARKS = {Verdict.PASS: "[green]pass[/]", Verdict.FAIL: "[red]fail[/]", Verdict.INCONCLUSIVE: "[yellow]inconclusive[/]"}
+MARKS = {Verdict.PASS: "[green]pass[/]", Verdict.FAIL: "[red]fail[/]", Verdict.INCONCLUSIVE: "[yellow]inconclusive[/]"}
 
 
 def show(out: Console, gates: tuple[Gate, ...], files: tuple[Path, ...]) -> None:
     table = Table("gate", "verdict", "evidence", box=None)
     for gate in gates:
-        table.add_row(gate.name, _MARKS[gate.verdict], gate.evidence.replace("[", "\\["))
+        table.add_row(gate.name, MARKS[gate.verdict], gate.evidence.replace("[", "\\["))
     out.print(table)
-    out.print(f"verdict: {_MARKS[decide(gates)]}")
+    out.print(f"verdict: {MARKS[decide(gates)]}")
     for file in files:
         out.print(f"  {file}", highlight=False)

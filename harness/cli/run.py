@@ -47,7 +47,10 @@ _DRAIN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is to do. ``rate`` is calls a second of all processes together, 0 for as fast as they go."""
+    """What a run is to do. ``rate`` is calls a second of all processes together, 0 for as fast as they go.
+
+    ``around_new``: makes what each process asks instead of new's repository; it travels there pickled.
+    """
 
     seconds: float = 30.0
     rate: float = 100.0
@@ -58,6 +61,7 @@ class Plan:
     trace: Path | None = None
     speed: float = 1.0
     record: Path | None = None
+    around_new: Callable[[PromptRepository], PromptRepository] | None = None
 
 
 @command("crossfade run --seconds 60 --rate 200 --processes 2")
@@ -125,6 +129,7 @@ def run_parallel(
         trace=plan.trace,
         speed=plan.speed,
         record=plan.record,
+        around_new=plan.around_new,
     )
     shares = [replace(share, seed=plan.seed * 1000 + number) for number in range(plan.processes)]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Group
@@ -26,6 +27,7 @@ def totals(statistics: Statistics, performed: Performed) -> dict[str, Any]:
         "compared": sum(results.values()) - results[Result.NOT_COMPARED],
         "matched": results[Result.MATCHED],
         "ignored": results[Result.IGNORED],
+        "ignored_by_rule": _by_rule(statistics),
         "mismatched": results[Result.MISMATCHED],
         "transient": results[Result.TRANSIENT],
         "not_compared": results[Result.NOT_COMPARED],
@@ -48,6 +50,14 @@ def totals(statistics: Statistics, performed: Performed) -> dict[str, Any]:
 def _latency(statistics: Statistics, store: Store) -> dict[str, float | None]:
     sketch = statistics.latency(store)
     return {name: sketch.quantile(q) for name, q in _QUANTILES.items()}
+
+
+def _by_rule(statistics: Statistics) -> dict[str, int]:
+    """How many ignored comparisons each rule had a part in."""
+    counted = Counter[str]()
+    for (_, rule), n in statistics.rules.items():
+        counted[rule] += n
+    return dict(sorted(counted.items()))
 
 
 def _of_operation(statistics: Statistics, name: str) -> dict[str, Any]:

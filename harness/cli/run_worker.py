@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
@@ -35,6 +35,7 @@ _SETTLE_SECONDS = 10.0
 class Share:
     """What one process is to do. ``rate`` and ``duration`` as for ``Workload``; a trace stands in for the mix.
 
+    ``around_new`` as for ``Plan``.
     ``writes_in``: the tenant in which the process makes scopes of its own to write to, or None if it only reads.
     """
 
@@ -48,6 +49,7 @@ class Share:
     trace: Path | None
     speed: float
     record: Path | None = None
+    around_new: Callable[[PromptRepository], PromptRepository] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def work(share: Share, pipe: Pipe, stop: SharedEvent) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         with opened(share.settings, application="crossfade run") as stores:
-            router = stores.router(PrometheusPublisher(CollectorRegistry()))
+            new = stores.new_repository if share.around_new is None else share.around_new(stores.new_repository)
+            router = stores.router(PrometheusPublisher(CollectorRegistry()), new)
             with router, _reporting(router, pipe, stop):
                 performed = _recorded(share, stores, router, cast(Event, stop))
                 router.settle(_SETTLE_SECONDS)

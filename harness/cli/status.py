@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from adapters.postgres.deferred_indexes import missing
 from adapters.postgres.ledger.courses import CourseBook
@@ -14,28 +18,58 @@ from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.quarantine import by_reason
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores, opened
-from harness.cli.app import App, command, facts
+from harness.cli.app import App, FiniteRange, command, facts
 from harness.cli.authority import stand_as_json
 from harness.cli.autoramp import as_json
+from harness.cli.report import MARKS, gather
+from harness.errors import ConfigError
+from harness.evidence import count
+from harness.gates import Gate, decide, evaluate
 from harness.phases import NEXT_STEP, Phase, at_least
-from harness.statistics import Result
+from harness.records import Verdict
+from harness.statistics import Statistics
+
+_EVERY = 1.0
 
 
-@command("crossfade status --json")
-def status(app: App) -> None:
-    """Show phase, route, what is on its way, what is in quarantine, and what to do next."""
+@command("crossfade status --watch")
+@click.option("--watch", "watching", is_flag=True, help="Go on showing it, with rates, until q or Ctrl-C.")
+@click.option("--every", type=FiniteRange(0.2, 3600), help="Seconds between two looks of --watch.  [default: 1]")
+def status(app: App, watching: bool, every: float | None) -> None:
+    """Show phase, route, what is on its way, what is in quarantine, the gates, and what to do next.
+
+    With --watch it is a live page of the terminal; where there is none, a block of text for each look, and with
+    --json a document in a line of its own. A store that goes away meanwhile is waited for. Ends with 0 whatever is
+    shown: scripts find the gates and their verdict in the JSON.
+    """
+    if every is not None and not watching:
+        raise ConfigError("--every is the pace of --watch; give both, or neither")
+    if watching:
+        from harness.cli.watch import watch  # here: it asks this module
+
+        watch(app, every or _EVERY)
+        return
     with opened(app.settings) as stores:
         document = status_of(stores)
     app.result(document, lambda out: show(out, document))
 
 
-def status_of(stores: Stores) -> dict[str, Any]:
-    """The document that ``status --json`` prints."""
+def judged(stores: Stores, total: Callable[[datetime | None], Statistics] | None = None) -> tuple[Gate, ...]:
+    """All gates as they are now; none before prepare."""
+    if stores.phase is Phase.IDLE:
+        return ()
+    evidence = gather(stores, total=total or StatisticsBook(stores.new).total)
+    return evaluate(evidence, stores.settings.gates)
+
+
+def status_of(stores: Stores, gates: Sequence[Gate] | None = None) -> dict[str, Any]:
+    """The document that ``status --json`` prints. ``gates``: those that somebody has just judged."""
     phase = stores.phase
     document: dict[str, Any] = {"phase": phase.value, "epoch": 0}
     if phase is Phase.IDLE:
-        document |= _NOTHING_YET
+        document |= NOTHING_YET
         return document | {"next": next_step(document)}
+    gates = judged(stores) if gates is None else gates
     route = stores.routes.view().route
     backlogs = stores.backlogs()
     evidence = EvidenceBook(stores.new)
@@ -51,7 +85,7 @@ def status_of(stores: Stores) -> dict[str, Any]:
         "quarantined": quarantined.total(),
         "quarantined_by_reason": dict(quarantined),
         "quarantined_undecided": by_reason(stores.new, accepted=False).total(),
-        "mismatches_confirmed": StatisticsBook(stores.new).total(None).results()[Result.MISMATCHED],
+        "mismatches_confirmed": StatisticsBook(stores.new).mismatched(),
         "rejected": [{"scope": each.scope, "error": each.error} for each in evidence.rejections()],
         "uncaptured_tenants": stores.uncaptured_tenants(),
         "uncopied_tenants": stores.uncopied_tenants(),
@@ -67,6 +101,8 @@ def status_of(stores: Stores) -> dict[str, Any]:
         "automatic_ramp": None if (course := CourseBook(stores.new).course()) is None else as_json(course),
         "routes_differ": stores.routes_differ(),
         "last_verification": {"at": latest.at.isoformat(), "verdict": latest.verdict.value} if latest else None,
+        "verdict": decide(gates).value,
+        "gates": [{"name": gate.name, "verdict": gate.verdict.value, "evidence": gate.evidence} for gate in gates],
     }
     return document | {"next": next_step(document)}
 
@@ -85,7 +121,7 @@ def unfinished(stores: Stores) -> dict[str, Any] | None:
     }
 
 
-_NOTHING_YET: dict[str, Any] = {
+NOTHING_YET: dict[str, Any] = {
     "reads_percent": 0.0,
     "writes_percent": 0.0,
     "shadow_percent": 0.0,
@@ -110,6 +146,8 @@ _NOTHING_YET: dict[str, Any] = {
     "automatic_ramp": None,
     "routes_differ": False,
     "last_verification": None,
+    "verdict": decide(()).value,
+    "gates": [],
 }
 
 
@@ -169,6 +207,19 @@ def show(out: Console, document: dict[str, Any]) -> None:
         rows["automatic ramp"] = f"{ramp['state']}, step {ramp['step']} of {ramp['steps']}. {ramp['reason']}".strip()
     rows["next"] = document["next"]
     out.print(facts(rows))
+    if document["gates"]:
+        out.print(_gates(document["gates"]))
     for each in document["rejected"]:
         told = f"rejected: {each['scope'] or 'without scope'}: {each['error']}"
         out.print(told, markup=False, highlight=False, soft_wrap=True)
+
+
+def _gates(gates: Sequence[dict[str, str]]) -> Table:
+    """What does not pass, with its evidence; the others by name. All of it is in the report and in the JSON."""
+    table = Table.grid(padding=(0, 2))
+    for gate in gates:
+        if (verdict := Verdict(gate["verdict"])) is not Verdict.PASS:
+            table.add_row(MARKS[verdict], gate["name"], Text(gate["evidence"], "dim"))
+    if passing := [gate["name"] for gate in gates if gate["verdict"] == Verdict.PASS]:
+        table.add_row(MARKS[Verdict.PASS], count(len(passing)), Text(", ".join(passing), "dim"))
+    return table

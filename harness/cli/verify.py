@@ -23,13 +23,14 @@ from harness.cli.app import App, FiniteRange, command, facts
 from harness.cli.findings import Findings
 from harness.cli.findings import example as example
 from harness.cli.findings import shown as shown
-from harness.errors import MismatchFound
+from harness.errors import ConfigError, MismatchFound
 from harness.narrowing import MILLION
 from harness.phases import Phase
 from harness.records import Kind, RowDifference, Verdict, Verification
 from harness.verify import Asked, Checkpoints, Verify, as_json, said
 
 _SEEDS = 2**31
+_SPARE_CONNECTIONS = 3  # the command's lock, the snapshot, and the ledger's
 
 
 class Share(click.ParamType[int]):
@@ -140,7 +141,12 @@ def verify_stores(
     """Verify, and keep the result in the ledger. ``sides``: both stores' rows, if not all of them."""
     stores.require(Phase.BACKFILLED)
     legacy, new = sides or (stores.legacy_side, stores.new_side)
-    settings = app.settings.verify
+    settings, most = app.settings.verify, app.settings.pool.max_connections - _SPARE_CONNECTIONS
+    if settings.workers > most:
+        raise ConfigError(
+            f"verify.workers wants more connections than pool.max_connections grants: raise that to "
+            f"{settings.workers + _SPARE_CONNECTIONS}, or use {max(1, most)} workers at most"
+        )
     work = Verify(
         legacy,
         new,

@@ -15,8 +15,10 @@ from harness.gates.finding import Finding, Terms, failed, inconclusive, passed
 from harness.gates.rates import Question, Rate, alpha_of_one, judged
 from harness.records import Verdict
 from harness.routing import Store
-from harness.sequences import bounds, prior_near
+from harness.sequences import Side, bounds, prior_near, side
 from harness.statistics import Paired, Role
+
+_FEW = 100  # calls, of which not even a share of 5 % is certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,11 @@ def _with_writes(found: Finding, question: Question, evidence: Evidence, terms: 
     limit, alone = question.limit, alpha_of_one(evidence, terms)
     told = {name: each.figures(limit, terms.alpha, alone) for name, each in writes.items()}
     figures: Mapping[str, Any] = {**found.figures, "writes": told}
-    beyond = [f"{name} ({each.told()})" for name, each in writes.items() if told[name]["bound_low"] > limit]
+    beyond = [
+        f"{name} ({each.told()})"
+        for name, each in writes.items()
+        if told[name]["bound_low"] > limit or _fails_alone(each, limit, alone)
+    ]
     if beyond:
         return failed(f"{found.evidence}; writes certainly fail more often: {named(beyond)}", question.mend, **figures)
     unsure = [f"{name} ({each.told()})" for name, each in writes.items() if each.observed > limit]
@@ -139,6 +145,15 @@ def _with_writes(found: Finding, question: Question, evidence: Evidence, terms: 
         text = f"{found.evidence}; too few to tell of the writes {named(unsure)}"
         return inconclusive(text, question.more, **figures)
     return Finding(found.verdict, found.evidence, found.next_step, figures)
+
+
+def _fails_alone(writes: Excess, limit: float, alpha: float) -> bool:
+    """Where legacy was given hardly any, as when all writes have moved, there is nothing to set new's share against.
+
+    Then it is held against the limit as it is. Else new could fail every write and nobody be certain of it.
+    """
+    few = writes.legacy.n < _FEW and writes.observed > limit
+    return few and side(writes.new.hits, writes.new.n, limit, alpha) is Side.ABOVE
 
 
 def _writes(evidence: Evidence) -> dict[str, Excess]:

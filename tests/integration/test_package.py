@@ -30,6 +30,7 @@ def test_wheel_holds_what_runs(wheel: Path) -> None:
     assert {
         "adapters/postgres/alembic/env.py",
         "adapters/postgres/alembic/versions/new/0001_prompts.py",
+        "adapters/metrics/templates/live.html",
         "reports/templates/report.html",
         "reports/templates/report.css",
         "adapters/observability/boards/overview.py",
@@ -70,7 +71,7 @@ def test_installed_elsewhere_it_prepares_a_database(wheel: Path, tmp_path: Path,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["0003", "0008"]
+    assert done.stdout.split() == ["0003", "0009"]
     helped = subprocess.run(
         [place / "bin" / "python", "-m", "harness.cli", "--help"],
         cwd=tmp_path,

@@ -276,7 +276,7 @@ def test_accepting_knows_no_row_that_is_gone(holding: Migration) -> None:
     assert held(holding.stores.new)[0].image is None
     assert holding.drain() == 0
     with pytest.raises(Refused, match="not in quarantine"):
-        accept(holding.stores.new, {key(1): None}, actor="ann", reason="x")
+        accept(holding.stores.new, [key(1)], lambda rows: {}, actor="ann", reason="x")
     with pytest.raises(Refused, match="not in quarantine"):
         take_back(holding.stores.new, [key(1)], actor="ann", reason="x")
 

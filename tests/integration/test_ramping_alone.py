@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 from command import crossfade
@@ -18,26 +20,27 @@ from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.courses import CourseBook
 from harness.autoramp import State
 from harness.cli.autoramp import ramp_by_itself, steer
+from harness.cli.shares import ramp_shares
 from harness.config import GateSettings, RampSettings, ShadowSettings
 from harness.errors import CommandLocked, MismatchFound, Refused
 from harness.records import Verdict
 
+PROJECTS = range(1, 7)
 SCOPE = "acme/project-{}/incident-summary"
 GATES = ("mismatches", "errors", "rejections", "dirty", "rogue")
 
 
-@pytest.fixture
-def ready(databases: Databases) -> Iterator[Migration]:
+@contextmanager
+def ready_under(databases: Databases, gates: GateSettings, names: tuple[str, ...] = GATES) -> Iterator[Migration]:
     """Six prompts, copied and verified; a plan of three steps that takes as long as its evidence does."""
-    ramp = RampSettings(reads=(10.0, 100.0), writes=(100.0,), step_seconds=0.0, look_seconds=0.05, gates=GATES)
-    gates = GateSettings(min_comparisons=200, max_mismatch_rate=0.02, max_error_rate=0.05, max_rejected_rate=0.5)
+    ramp = RampSettings(reads=(10.0, 100.0), writes=(100.0,), step_seconds=0.0, look_seconds=0.05, gates=names)
     with migration_between(
-        databases, ramp=ramp, gates=gates, shadow=ShadowSettings(queue=5000, roll_up_seconds=0.1)
+        databases, ramp=ramp, gates=gates, shadow=ShadowSettings(queue=5000, roll_up_seconds=0.1, look_seconds=0.02)
     ) as made:
         with made.stores.legacy.begin() as connection:
             create_tenants(connection)
         made.prepare()
-        for project in range(1, 7):
+        for project in PROJECTS:
             made.prompt(project=project, enabled=True)
         made.backfill()
         assert made.drain() == 0
@@ -45,15 +48,22 @@ def ready(databases: Databases) -> Iterator[Migration]:
         yield made
 
 
+@pytest.fixture
+def ready(databases: Databases) -> Iterator[Migration]:
+    gates = GateSettings(min_comparisons=200, max_mismatch_rate=0.02, max_error_rate=0.05, max_rejected_rate=0.5)
+    with ready_under(databases, gates) as made:
+        yield made
+
+
 @contextmanager
-def traffic(migration: Migration) -> Iterator[None]:
-    """Reads, through a router of its own, for as long as the block runs."""
+def traffic(migration: Migration, projects: Callable[[], Iterable[int]] = lambda: PROJECTS) -> Iterator[None]:
+    """Reads of these projects' prompts, round by round, through a router of its own, for as long as the block runs."""
     over = threading.Event()
 
     def read() -> None:
         with migration.stores.router() as router:
             while not over.wait(0.001):
-                for project in range(1, 7):
+                for project in projects():
                     router.repository.find_enabled_by_project(SCOPE.format(project))
 
     reading = threading.Thread(target=read)
@@ -94,6 +104,53 @@ def test_a_seeded_mismatch_is_answered_with_a_retreat(ready: Migration) -> None:
     assert ready.stores.routes.view().route.reads_percent == 0.0
 
 
+@pytest.mark.slow
+def test_half_a_percent_at_a_tenth_of_the_reads(databases: Databases, capsys: pytest.CaptureFixture[str]) -> None:
+    """One answer in two hundred differs, the default limit is one in a thousand: the ramp that stands at 10 % of the
+    reads goes back without a person, and says after how long and how many operations.
+    """
+    random = Random(5)
+
+    def projects() -> Iterator[int]:
+        yield from PROJECTS[:-1]
+        if random.random() < 0.025:  # of every five calls: one in two hundred
+            yield PROJECTS[-1]
+
+    with ready_under(databases, GateSettings(), ("mismatches", "errors", "verified")) as migration:
+        app, stores = migration.app, migration.stores
+        ramp_shares(app, stores, 10.0, None, "a first step, by hand")
+        migration.behind("UPDATE prompts SET content = 'edited' WHERE project_id = :scope", scope=SCOPE.format(6))
+        given_up = threading.Timer(300, app.stop.set)  # so that it ends even if it never retreats
+        given_up.start()
+        told: list[str] = []
+        with traffic(migration, projects), pytest.raises(MismatchFound, match="mismatches"):
+            ramp_by_itself(app, stores, "a test", told.append)
+        given_up.cancel()
+        assert re.match(
+            r"retreated to reads 0 %, writes 0 %, after [\d.,]+ s and [\d,]+ operations at reads 10 %, writes 0 %: "
+            r"mismatches: \d+ confirmed mismatches in ",
+            told[-1],
+        )
+        with capsys.disabled():
+            print(f"\n{told[-1]}")
+        [decided] = [each for each in AuditBook(stores.new).entries() if each.action == "auto retreat decided"]
+        figures = {gate["name"]: gate["figures"] for gate in decided.detail["gates"]}["mismatches"]
+        assert 0.002 < figures["observed"] < 0.05  # who stops at the first certainty stops above the true rate
+        assert figures["n"] <= decided.detail["operations"]
+        assert decided.detail["seconds"] > 0
+        assert stores.routes.view().route.reads_percent == 0.0
+
+
+def test_paused_it_still_retreats(ready: Migration) -> None:
+    """A pause keeps it from going up, and not from going back: reads return to legacy while somebody is at lunch."""
+    ramp_shares(ready.app, ready.stores, 10.0, None, "a first step, by hand")
+    steer(ready.stores, "pause", "lunch")
+    ready.behind("UPDATE prompts SET content = 'changed by nobody' WHERE project_id = :scope", scope=SCOPE.format(3))
+    with traffic(ready), pytest.raises(MismatchFound, match="mismatches"):
+        ramp_by_itself(ready.app, ready.stores, "a test")
+    assert ready.stores.routes.view().route.reads_percent == 0.0
+
+
 def test_only_one_at_a_time(ready: Migration) -> None:
     """A second one is told who runs, and a stop by hand ends the first."""
     running = threading.Thread(target=lambda: ramp_by_itself(ready.app, ready.stores, "a test"))
@@ -102,7 +159,8 @@ def test_only_one_at_a_time(ready: Migration) -> None:
     with pytest.raises(CommandLocked, match="autoramp"):
         ramp_by_itself(ready.app, ready.stores, "another one")
     assert steer(ready.stores, "pause", "lunch")["paused"]
-    assert steer(ready.stores, "stop", "enough")["state"] == "stopped"
+    stopped = steer(ready.stores, "stop", "enough")
+    assert (stopped["state"], stopped["paused"]) == ("stopped", False)  # the next one does not find itself held
     running.join()
     assert course(ready) is State.STOPPED
     with pytest.raises(Refused, match="no automatic ramp"):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 import pytest
-from fix_stores import Migration, create_tenants
+from fix_postgres import Databases
+from fix_stores import Migration, create_tenants, migration_between
 from picture import picture
+from rich.console import Console
 
-from harness.cli.status import status_of
+from harness.cli.report import gather
+from harness.cli.status import show, status_of
+from harness.config import GateSettings
+from harness.gates import GATES, evaluate
 from harness.phases import NEXT_STEP, Phase
+from harness.promql import PrometheusSettings
 
 KEYS = {
     *("phase", "epoch", "reads_percent", "writes_percent", "dirty", "lag_seconds"),
     *("quarantined", "mismatches_confirmed", "next"),
-    *("rogue_writes", "new_only", "rollback_debt", "unfinished"),
+    *("rogue_writes", "new_only", "rollback_debt", "unfinished", "gates", "verdict"),
 }
 
 
@@ -106,3 +113,40 @@ def test_the_last_verification(carried_migration: Migration) -> None:
     assert status(carried_migration)["last_verification"] is None
     found = carried_migration.verify()
     assert status(carried_migration)["last_verification"] == {"at": found.at.isoformat(), "verdict": "pass"}
+
+
+def test_the_gates_are_those_of_the_report(carried_migration: Migration) -> None:
+    """Once prepared, each gate is listed with verdict and evidence; before, there is none, and so no verdict."""
+    carried_migration.verify()
+    found = status(carried_migration)
+    judged = evaluate(gather(carried_migration.stores), carried_migration.stores.settings.gates)
+    assert [(gate["name"], gate["verdict"]) for gate in found["gates"]] == [
+        (gate.name, gate.verdict.value) for gate in judged
+    ]
+    assert all(gate["evidence"] for gate in found["gates"])
+    assert found["verdict"] == "inconclusive"
+    out = Console(file=StringIO(), width=200)
+    show(out, found)
+    text = out.file.getvalue()  # type: ignore[attr-defined]  # a StringIO, as was just said
+    assert "no answers were compared" in text
+    assert "rehearsal" in text
+
+
+def test_before_prepare_no_gate_is_judged(migration: Migration) -> None:
+    """An empty list, and nothing that could be taken for a pass."""
+    found = status(migration)
+    assert (found["gates"], found["verdict"]) == ([], "inconclusive")
+
+
+def test_a_prometheus_that_is_away_is_no_error(databases: Databases) -> None:
+    """Its gate is inconclusive and says why; status goes on."""
+    asked = PrometheusSettings(name="mine", query="vector(1)", max=1.0, timeout_seconds=1.0)
+    gates = GateSettings(prometheus_url="http://127.0.0.1:1", prometheus=(asked,))
+    with migration_between(databases, gates=gates) as away:
+        with away.stores.legacy.begin() as connection:
+            create_tenants(connection)
+        away.prepare()
+        found = status_of(away.stores)["gates"]
+    assert [gate["name"] for gate in found] == [*GATES, "prometheus:mine"]
+    assert found[-1]["verdict"] == "inconclusive"
+    assert "cannot be reached" in found[-1]["evidence"]

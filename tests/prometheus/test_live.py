@@ -35,8 +35,10 @@ QUERIES = {
 # What has no data while all is well, and why. The last test seeds the faults that fill each of them.
 EMPTY_IN_HEALTH = {
     "Differing fields": "a field has a series once it has differed",
+    "Ignored by rule": "a rule has a series once it has excused something",
     "Alerts that fire": "none does",
 }
+RULE = "[[compare.rules]]\nname = 'counts-anew'\nfield = 'version'\naction = 'ignore'\nreason = 'of the test'\n"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def watched(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             (folder / name).write_text(text, encoding="utf-8")
         stack.enter_context(working(migration, "catchup", "--follow", f"--metrics-port={ports[0]}"))
         load = ("--seconds=3600", "--rate=60", "--write-ratio=0.2", f"--metrics-port={ports[1]}")
-        stack.enter_context(working(migration, "run", *load))
+        (folder / "crossfade.toml").write_text(RULE, encoding="utf-8")
+        stack.enter_context(working(migration, "run", *load, f"--config={folder / 'crossfade.toml'}"))
         yield Watched(migration, stack.enter_context(prometheus(folder / PROMETHEUS, folder / "data")))
 
 
@@ -157,6 +160,8 @@ def test_seeded_faults_show(watched: Watched) -> None:
         " WHERE id = ANY(:legacy_has)",
         legacy_has=_of_legacy(migration),
     )
+    migration.behind("UPDATE prompts SET version = version + 1")
+    until(lambda: server.has('crossfade_ignored_comparisons_total{rule="counts-anew"}'))
     migration.behind("UPDATE prompts SET content = content || ' (edited)'")
     until(lambda: server.has('ALERTS{alertname="CrossfadeRogueWrites",alertstate="firing"}'))
     until(lambda: server.has('ALERTS{alertname="CrossfadeMismatchesFast"}'))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from harness.evidence import Evidence
+from harness.evidence import Evidence, WayBack, moved
 from harness.phases import Phase
 from harness.records import (
     AuditEntry,
@@ -227,3 +227,58 @@ def _audit() -> tuple[AuditEntry, ...]:
         AuditEntry(NOW - timedelta(hours=6 - n), "ada", action, reason, detail)
         for n, (action, reason, detail) in enumerate(steps)
     )
+
+
+def ramping() -> Evidence:
+    """An automatic ramp of three hours that advances five times, meets slow answers, and retreats."""
+    shares = ((1, 0), (10, 0), (50, 0), (100, 0), (100, 10))
+    first = NOW.replace(second=0, microsecond=0) - timedelta(minutes=180)
+    by_minute = [(first + timedelta(minutes=at), minute(at, 2 + at % 3, mismatched=at % 61 == 9)) for at in range(178)]
+    for _, slow in by_minute[160:]:
+        slow.latencies["find_all", Store.NEW, Role.SHADOWED].add_all([0.21] * 30)
+        slow.paired["find_all", Store.NEW].add_all([0.21] * 30)
+        slow.paired["find_all", Store.LEGACY].add_all([0.009] * 30)
+        slow.pairs["find_all", Paired.ANSWERED] += 30
+    lags = [(at, {Store.LEGACY: 0.02 * (1 + n % 5), Store.NEW: 0.01}) for n, (at, _) in enumerate(by_minute)]
+    passing = [{"name": name, "verdict": "pass", "evidence": "as it should be"} for name in ("mismatches", "latency")]
+    failing = [passing[0], {"name": "latency", "verdict": "fail", "evidence": "p99 of find_all 212 ms against 9 ms"}]
+    audit, before = list(_audit()[:3]), (0, 0)
+    for step, (reads, writes) in enumerate(shares, 1):
+        at, move = first + timedelta(minutes=30 * step), _move(before, (reads, writes))
+        audit += _decision(at, "advance", step - 1, before, step, passing)
+        audit.append(
+            AuditEntry(at, "ada", "ramp", f"automatic ramp: advance to step {step} of 5; every gate passes", move)
+        )
+        before = reads, writes
+    at = first + timedelta(minutes=176)
+    audit += _decision(at, "retreat", 5, before, 0, failing)
+    reason = "automatic ramp: retreat to step 0 of 5; latency: p99 of find_all 212 ms against 9 ms"
+    audit.append(AuditEntry(at, "ada", "ramp", reason, _move(before, (0, 0))))
+    return replace(
+        good(),
+        route=Route(epoch=12, reads_percent=0, writes_percent=0, salt="salt"),
+        statistics=merged(tuple(by_minute)),
+        by_minute=tuple(by_minute),
+        lag_by_minute=tuple(lags),
+        audit=tuple(reversed(audit)),
+        acts=tuple(entry for entry in audit if moved(entry)),
+        way_back=WayBack(0, 0, 0.5, 20, "ramp", 1.31),
+        guard={Store.LEGACY: "enforce", Store.NEW: "record"},
+        holders=("an importer in legacy (pid 4711, 93 s)",),
+    )
+
+
+def _move(was: tuple[float, float], became: tuple[float, float]) -> dict[str, Any]:
+    stands = (_stand(writes) | {"reads_percent": float(reads)} for reads, writes in (was, became))
+    return dict(zip(("from", "to"), stands, strict=True))
+
+
+def _decision(
+    at: datetime, what: str, step: int, stands: tuple[float, float], towards: int, gates: list[dict[str, str]]
+) -> list[AuditEntry]:
+    """What an automatic ramp notes before it moves, and once it has."""
+    reads, writes = stands
+    detail = {"step": step, "stands": f"reads {reads:g} %, writes {writes:g} %", "state": "running", "gates": gates}
+    begun = AuditEntry(at - timedelta(seconds=2), "ada", f"auto {what} begun", "", detail | {"towards": towards})
+    done = "retreated" if what == "retreat" else "advanced"
+    return [begun, AuditEntry(at + timedelta(seconds=1), "ada", f"auto {done}", "", detail | {"towards": None})]

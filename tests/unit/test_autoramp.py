@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from harness.autoramp import Course, Pilot, State, Step, begun, plan_of
+from harness.autoramp import Course, Judgement, Pilot, State, Step, begun, plan_of
 from harness.config import RampSettings, load
 from harness.errors import CommandLocked, ConfigError, Refused, StoreUnavailable
 from harness.failpoints import FailpointRaised, arm
@@ -39,17 +39,15 @@ class Fake:
     done: list[tuple[str, Verdict | None]] = field(default_factory=list)
     gone: list[Step] = field(default_factory=list)
     recovered: int = 0
+    judged: Callable[[], object] = lambda: None
 
     def course(self) -> Course | None:
         return self.course_
 
-    def keep(self, course: Course, action: str, gates: Sequence[Gate] = ()) -> Course:
+    def keep(self, course: Course, action: str, judged: Judgement | None = None) -> Course:
         self.course_ = course
-        self.done.append((action, gates[0].verdict if gates else None))
+        self.done.append((action, judged.verdict if judged else None))
         return course
-
-    def seconds(self, course: Course) -> float:
-        return self.age
 
     def recover(self) -> None:
         self.recovered += 1
@@ -57,14 +55,18 @@ class Fake:
     def stands(self) -> Step:
         return self.at
 
-    def go(self, step: Step, reason: str) -> None:
+    def go(self, step: Step, reason: str, only_from: Step | None) -> None:
         if self.refusals:
             raise self.refusals.pop()
+        if only_from not in {None, self.at}:
+            raise Refused("it stands elsewhere")
         self.at = step
         self.gone.append(step)
 
-    def judge(self, course: Course) -> tuple[Gate, ...]:
-        return (self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0],)
+    def judge(self, course: Course) -> Judgement:
+        gate = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
+        self.judged()
+        return Judgement((gate,), self.age, 1234)
 
     def paused(self) -> str:
         return self.pause
@@ -108,7 +110,8 @@ def test_a_failed_gate_leads_back(retreat: Literal["zero", "step"], target: Step
     """To nothing, or to the step before, as configured; the evidence is kept with it, and the ramp has ended."""
     helm = Fake([PASS, PASS, FAIL])
     course = follow(helm, settings=replace(SETTINGS, retreat=retreat))
-    assert (course.state, helm.at, course.reason) == (State.RETREATED, target, "errors: so it is")
+    assert (course.state, helm.at) == (State.RETREATED, target)
+    assert course.reason == "after 3,600.0 s and 1,234 operations at reads 100 %, writes 0 %: errors: so it is"
     assert ("retreat decided", Verdict.FAIL) in helm.done
 
 
@@ -132,17 +135,57 @@ def test_a_hand_on_the_route_ends_it() -> None:
     assert "by hand" in course.reason
 
 
+def test_a_hand_quicker_than_a_step() -> None:
+    """Somebody takes everything back while the gates are asked: it does not go up over their head, but stops."""
+    helm = Fake([PASS], at=PLAN[1], course_=begun(PLAN, PLAN[1], "ann", NOON))
+
+    def back() -> None:
+        helm.at = PLAN[0]
+
+    helm.judged = back
+    assert follow(helm).state is State.STOPPED
+    assert (helm.at, helm.gone) == (PLAN[0], [])
+
+
+def test_each_step_is_told_with_its_evidence() -> None:
+    """Time and operations at the step before, and what every gate that counts has counted."""
+    told: list[str] = []
+    Pilot(Fake([PASS, PASS, PASS, FAIL]), SETTINGS, lambda: 0.0, Looks(50), told.append).follow()
+    assert told[0] == (
+        "advanced to reads 10 %, writes 0 %, after 3,600.0 s and 1,234 operations at reads 0 %, writes 0 %: "
+        "every gate passes\n  errors: so it is"
+    )
+    assert told[-1] == (
+        "retreated to reads 0 %, writes 0 %, after 3,600.0 s and 1,234 operations at reads 100 %, writes 50 %: "
+        "errors: so it is"
+    )
+
+
 def test_pause_and_stop_are_obeyed_at_once() -> None:
-    """While a pause is asked for nothing moves; a stop ends it at the next look."""
+    """While a pause is asked for nothing goes up, asked for a moment before the step too; a stop ends it."""
     helm = Fake([PASS], pause="bob: lunch")
     assert follow(helm).state is State.RUNNING
     assert helm.gone == []
+
+    helm = Fake([PASS])
+
+    def asked() -> None:
+        helm.pause = "bob: lunch"
+
+    helm.judged = asked
+    assert (follow(helm).state, helm.gone) == (State.RUNNING, [])
 
     def stopped() -> None:
         assert helm.course_ is not None
         helm.course_ = replace(helm.course_, state=State.STOPPED, reason="by bob")
 
     assert follow(helm, Looks(50, stopped)).reason == "by bob"
+
+
+def test_a_pause_holds_it_up_but_never_in_danger() -> None:
+    """Paused means: no further. A gate that fails leads back all the same."""
+    helm = Fake([PASS, OPEN, FAIL], pause="bob: lunch", at=PLAN[2], course_=begun(PLAN, PLAN[2], "ann", NOON))
+    assert (follow(helm).state, helm.gone) == (State.RETREATED, [PLAN[0]])
 
 
 @pytest.mark.parametrize("verdicts", [[PASS], [PASS, FAIL, PASS]])

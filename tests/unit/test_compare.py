@@ -25,7 +25,7 @@ class Note:
 
 
 def rule(field: str, action: str, tolerance: float = 0.0) -> RuleSettings:
-    return RuleSettings(field=field, action=action, reason="told by the test", tolerance=tolerance)  # type: ignore[arg-type]
+    return RuleSettings(name=f"{field}-{action}", field=field, action=action, reason="of the test", tolerance=tolerance)  # type: ignore[arg-type]
 
 
 def fields(legacy: object, new: object, *rules: RuleSettings) -> list[str]:

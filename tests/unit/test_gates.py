@@ -293,11 +293,17 @@ def test_errors_of_new_where_legacy_had_none(pairs: dict[Paired, int], verdict: 
         ((1000, 0), (0, 0), PASS),  # not made in new yet, so nothing to fail
         ((1000, 0), (1000, 5), INCONCLUSIVE),
         ((1000, 0), (1000, 200), FAIL),
-        ((0, 0), (1000, 200), INCONCLUSIVE),  # nothing is known of legacy
+        ((0, 0), (1000, 200), FAIL),  # all writes have moved: nothing to set it against
+        ((0, 0), (1000, 2), INCONCLUSIVE),
+        ((99, 0), (1000, 200), FAIL),
+        ((99, 30), (1000, 200), PASS),  # the little that legacy was given it failed more often
     ],
 )
 def test_writes_that_new_fails_more_often(legacy: tuple[int, int], new: tuple[int, int], verdict: Verdict) -> None:
-    """Writes are made in one store only: shares are compared, each with its bounds; reads' good pairs hide nothing."""
+    """Writes are made in one store only: shares are compared, each with its bounds; reads' good pairs hide nothing.
+
+    An automatic ramp whose writes have all moved retreats when new fails them, though legacy is given none any more.
+    """
     assert gate("errors", written(legacy=legacy, new=new)).verdict is verdict
 
 

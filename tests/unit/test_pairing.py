@@ -119,6 +119,33 @@ def test_a_fallback_is_a_pair_if_it_was_drawn(shadow: float, pairs: int) -> None
     assert found.pairs_of("find_by_id")[Paired.NEW_FAILED] == found.pairs.total() == pairs
 
 
+def test_failures_of_new_are_seen_without_fallback() -> None:
+    """What new fails is paired with what legacy makes of it, also where callers get the error instead of an answer.
+
+    Else nothing but successes would be counted, and the gate of errors pass whatever new fails.
+    """
+    row, failing = prompt(), [True]
+    new = InMemoryPrompts(row)
+
+    def away(name: str) -> None:
+        if failing:
+            failing.clear()
+            raise StoreUnavailable("new refuses connections")
+
+    new.before = away
+    settings, legacy = ShadowSettings(fallback=False), InMemoryPrompts(row)
+    book = RouteBook.of(reads=100)
+    with Router[PromptRepository](PromptRepository, legacy=legacy, new=new, routes=book, settings=settings) as router:
+        with pytest.raises(StoreUnavailable):
+            router.repository.find_by_id(row.id)
+        assert router.repository.find_by_id(row.id) == row
+        assert router.settle(10)
+    assert router.statistics().pairs == {
+        ("find_by_id", Paired.NEW_FAILED): 1,
+        ("find_by_id", Paired.ANSWERED): 1,
+    }
+
+
 def test_a_write_has_no_pair() -> None:
     """A refused write is rehearsed in the other store, which says nothing of how fast or sound that store is."""
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report_example import HOSTILE, ID, NOW, OTHER_TEXT, TEXT, bad, empty, good, minute
+from report_example import HOSTILE, ID, NOW, OTHER_TEXT, TEXT, bad, empty, good, minute, ramping
 
 from harness.config import GateSettings
 from harness.errors import ConfigError
@@ -21,10 +22,10 @@ from harness.gates import evaluate
 from harness.records import AuditEntry, FieldDifference, Kind, MismatchSample, Quarantined, Rejection, RowDifference
 from harness.routing import Store
 from harness.statistics import Statistics
-from reports import plots, wording
+from reports import plots, ramp_plot, wording
 from reports.report import Report, build
 
-_EXAMPLES = {"good": good, "bad": bad, "empty": empty}
+_EXAMPLES = {"good": good, "bad": bad, "empty": empty, "ramping": ramping}
 _VOID = {"meta", "br", "link", "img", "hr", "input"}
 
 
@@ -36,6 +37,7 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
         self.plot_texts: list[str] = []
+        self.described: list[str] = []  # titles and descriptions of plots
         self._open: list[str] = []
         self.feed(html)
         self.close()
@@ -54,7 +56,9 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "svg" in self._open:
+        if "svg" in self._open and self._open[-1] in {"title", "desc"}:
+            self.described.append(data)
+        elif "svg" in self._open:
             self.plot_texts.append(data)
         elif "style" not in self._open:
             self.texts.append(data)
@@ -114,9 +118,10 @@ def sayable(document: Any) -> set[str]:
 def test_every_number_is_in_the_json(name: str) -> None:
     """What HTML and Markdown say in numbers, the JSON document says too."""
     made = report(_EXAMPLES[name]())
-    known = sayable(json.loads(made.to_json())) | {"50", "95", "99"}  # the names p50, p95 and p99
+    known = sayable(json.loads(made.to_json())) | {"50", "95", "99", "256"}  # the names p50, p95, p99 and SHA-256
     lists = {count(len(leaf)) for leaf in _lists(made.model)}  # "3 of 17 are listed"
-    for text in (" ".join(Page(made.to_html()).texts), made.to_markdown()):
+    page = Page(made.to_html())
+    for text in (" ".join(page.texts), " ".join(page.described), made.to_markdown()):
         assert numbers(text) - known - lists == set()
 
 
@@ -135,7 +140,9 @@ def test_a_number_that_the_model_lacks_would_be_found() -> None:
     assert "12,384" not in sayable(made.model)
 
 
-@pytest.mark.parametrize(("name", "word"), [("good", "GO"), ("bad", "NO-GO"), ("empty", "NOT YET")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("good", "GO"), ("bad", "NO-GO"), ("empty", "NOT YET"), ("ramping", "NO-GO")]
+)
 def test_the_verdict_comes_first(name: str, word: str) -> None:
     """GO, NO-GO or NOT YET is the first heading, with the reason in the same sentence."""
     made = report(_EXAMPLES[name]())
@@ -186,8 +193,9 @@ def test_texts_are_shown_when_asked_for() -> None:
     made = report(bad(), redact=False)
     assert made.model["redacted"] is False
     for text in renderings(made).values():
-        assert TEXT in text
-        assert OTHER_TEXT in text
+        unmarked = re.sub("</?mark>", "", text)
+        assert TEXT in unmarked
+        assert OTHER_TEXT in unmarked
 
 
 @pytest.mark.parametrize(
@@ -276,11 +284,17 @@ def test_the_html_can_be_read_without_eyes(name: str) -> None:
         assert len(page.all(landmark)) == 1
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(cell.get("scope") for cell in page.all("th"))
-    assert all(svg.get("role") == "img" and svg.get("aria-label") for svg in page.all("svg"))
+    plots_ = [svg for svg in page.all("svg") if svg.get("aria-hidden") != "true"]
+    assert all(svg.get("role") == "img" for svg in plots_)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels)), "a level of headings is left out"
     assert page.all("html")[0].get("lang") == "en"
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert {(link["href"] or "")[1:] for link in page.all("a")} <= set(ids)
+    named = {svg.get(key) for svg in plots_ for key in ("aria-labelledby", "aria-describedby")}
+    assert named <= set(ids)
     assert all(section.get("aria-labelledby") in ids for section in page.all("section"))
 
 
@@ -361,9 +375,8 @@ def test_weeks_of_minutes_become_few_points() -> None:
 def test_plots_stay_within_their_frame() -> None:
     """Every place is a percentage from 0 to 100, in whatever order of size the latencies are."""
     model = report(bad()).model
-    drawn = [plots.latency(model["latency"]), plots.comparisons(model["over_time"])]
-    drawn += [plots.mismatches(model["over_time"]), plots.lag(model["over_time"])]
-    for svg in drawn:
+    drawn = [plots.latency(model["latency"]), ramp_plot.ramp(model["over_time"], model["ramp"])]
+    for svg in [*drawn, *(each["svg"] for each in plots.distributions(model["latency"]))]:
         places = [float(place) for place in re.findall(r'(?:x|cx|x1|x2)="([-\d.]+)%"', svg)]
         assert places
         assert all(0 <= place <= 100.01 for place in places)
@@ -372,18 +385,24 @@ def test_plots_stay_within_their_frame() -> None:
 
 def test_one_latency_alone_can_be_drawn() -> None:
     """A single value has no range to scale by, and is drawn all the same."""
-    one = {"calls": 1, "p50": 0.001, "p95": 0.001, "p99": 0.001}
-    none = {"calls": 0, "p50": None, "p95": None, "p99": None}
+    step = {"seconds": 0.001, "share": 1.0}
+    one = {"calls": 1, "p50": 0.001, "p95": 0.001, "p99": 0.001, "distribution": [step]}
+    none: dict[str, Any] = {"calls": 0, "p50": None, "p95": None, "p99": None, "distribution": []}
     svg = plots.latency([{"operation": "find", "legacy": one, "new": none, "p99_ratio": None}])
     assert "not asked of new" in svg
     assert 'cx="' not in svg
     assert plots.latency([{"operation": "find", "legacy": none, "new": none, "p99_ratio": None}]) == ""
+    [drawn] = plots.distributions([{"operation": "find", "legacy": one, "new": none}])
+    assert 'class="curve legacy"' in drawn["svg"]
+    assert plots.distributions([{"operation": "find", "legacy": none, "new": none}]) == []
 
 
 def test_nothing_counted_draws_nothing() -> None:
-    """A minute in which nothing was compared makes no plot of comparisons."""
-    over = report(replace(good(), by_minute=((NOW, Statistics()),), lag_by_minute=())).model["over_time"]
-    assert (plots.comparisons(over), plots.mismatches(over), plots.lag(over)) == ("", "", "")
+    """A minute in which nothing was compared has no comparisons, no rate, no latency and no lag to draw."""
+    model = report(replace(good(), by_minute=((NOW, Statistics()),), lag_by_minute=())).model
+    svg = ramp_plot.ramp(model["over_time"], model["ramp"])
+    assert re.findall(r'class="label"[^>]*>([^<]*)<', svg) == ["share on new"]
+    assert ramp_plot.ramp(report(empty()).model["over_time"], model["ramp"]) == ""
 
 
 def test_a_directory_gets_all_three(tmp_path: Path) -> None:

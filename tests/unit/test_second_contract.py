@@ -116,7 +116,11 @@ def test_composite_keys_are_held_and_rules_apply(drawers: tuple[Drawer, Safe]) -
     """A composite key can be quarantined, and rules name the fields of this contract's own values."""
     old, young = drawers
     young.purses["ann", "USD"] = replace(young.purses["ann", "USD"], balance=Decimal("3.004"))
-    rules = [RuleSettings(field="balance", action="tolerance", tolerance=0.01, reason="new keeps tenths of a cent")]
+    rules = [
+        RuleSettings(
+            name="tenths", field="balance", action="tolerance", tolerance=0.01, reason="new keeps tenths of a cent"
+        )
+    ]
     book = RouteBook.of(reads=100, held_keys=frozenset({("bob", "EUR")}))
     with Router[Purses](Purses, legacy=old, new=young, routes=book, rules=rules) as router:
         router.repository.look_into("bob", "EUR")

@@ -311,12 +311,14 @@ def test_declared_rules_make_a_difference_ignored_not_matched() -> None:
     row = prompt()
     stores = Stores(row)
     stores.new.rows[row.id] = replace(row, version=2)
-    rules = [RuleSettings(field="version", action="ignore", reason="new counts anew")]
+    rules = [RuleSettings(name="counts-anew", field="version", action="ignore", reason="new counts anew")]
     with stores.routed(rules=rules) as router:
         router.repository.find_by_id(row.id)
         router.repository.find_all(PromptFilter())
         assert router.settle(5)
-    assert router.statistics().results() == {Result.IGNORED: 2}
+    found = router.statistics()
+    assert found.results() == {Result.IGNORED: 2}
+    assert found.rules == {("find_by_id", "counts-anew"): 1, ("find_all", "counts-anew"): 1}
 
 
 def test_whatever_a_shadow_raises_stays_in_the_shadow() -> None:

@@ -39,12 +39,20 @@ def operations(settings: Settings) -> Board:
             "Differing fields",
             "Which fields differed in confirmed mismatches; nothing to see is good.",
             (Query(f"sum by (operation, field) ({metrics.FIELDS(job=JOB, **each)})", "{{operation}} {{field}}"),),
+            width=8,
+        ),
+        Panel(
+            "Ignored by rule",
+            "Comparisons that only rules in crossfade.toml excuse; nothing to see where there are none.",
+            (Query(f"sum by (operation, rule) ({metrics.IGNORED(job=JOB, **each)})", "{{operation}} {{rule}}"),),
+            width=8,
         ),
         Panel(
             "Comparisons dropped",
             "Why comparisons were not made or not settled.",
             (Query(rate(metrics.DROPS, "reason"), "{{reason}}"),),
             unit="ops",
+            width=8,
             whole=True,
         ),
     )

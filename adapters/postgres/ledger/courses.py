@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
 from adapters.postgres.schema import course as courses
-from harness.autoramp import Course, State, Step
+from harness.autoramp import Course, Judgement, State, Step
 from harness.errors import Refused
-from harness.gates import Gate
 
 
 class CourseBook:
@@ -40,13 +38,13 @@ class CourseBook:
     def begin(self, course: Course, reason: str) -> Course:
         """Put a new course in the place of whatever was there."""
         self.course()
-        return self._write(course, "begun", reason, (), anew=True)
+        return self._write(course, "begun", reason, None, anew=True)
 
-    def keep(self, course: Course, action: str, gates: Sequence[Gate], *, anew: bool) -> Course:
-        """``anew``: the step is another one, and its time begins now."""
-        return self._write(course, action, course.reason, gates, anew=anew)
+    def keep(self, course: Course, action: str, judged: Judgement | None = None, *, anew: bool = False) -> Course:
+        """``anew``: the step is another one, and its time begins now. ``judged``: what was decided on."""
+        return self._write(course, action, course.reason, judged, anew=anew)
 
-    def _write(self, course: Course, action: str, reason: str, gates: Sequence[Gate], *, anew: bool) -> Course:
+    def _write(self, course: Course, action: str, reason: str, judged: Judgement | None, *, anew: bool) -> Course:
         values: dict[str, Any] = {
             "plan": [[step.reads, step.writes] for step in course.plan],
             "step": course.step,
@@ -71,11 +69,22 @@ class CourseBook:
                 "towards": course.towards,
                 "state": course.state.value,
                 "stands": str(course.present),
-                "gates": [
-                    {"name": g.name, "verdict": g.verdict.value, "evidence": g.evidence, "figures": dict(g.figures)}
-                    for g in gates
-                ],
+                **_evidence(judged),
             }
             write(connection, course.actor, f"auto {action}", reason, detail)
         self._revision += 1
         return replace(course, since=row.since)
+
+
+def _evidence(judged: Judgement | None) -> dict[str, Any]:
+    """The gates, and the time and operations of the step that they judge, which may be the one before ``stands``."""
+    if judged is None:
+        return {"gates": []}
+    return {
+        "gates": [
+            {"name": g.name, "verdict": g.verdict.value, "evidence": g.evidence, "figures": dict(g.figures)}
+            for g in judged.gates
+        ],
+        "seconds": round(judged.seconds, 3),
+        "operations": judged.operations,
+    }

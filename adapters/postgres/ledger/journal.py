@@ -12,7 +12,7 @@ from adapters.postgres.ledger.opening import ledger
 from adapters.postgres.ledger.phases import read_phase, step_to
 from adapters.postgres.ledger.route import read_route
 from adapters.postgres.schema import journal, route
-from harness.errors import Refused
+from harness.errors import Overtaken, Refused
 from harness.moving import Act, Stand
 from harness.phases import Phase, leads_to
 from harness.routing import Store
@@ -36,7 +36,9 @@ class JournalBook:
         reason: str,
         left_behind: frozenset[str] = frozenset(),
     ) -> Act:
-        """Note the intention. Raises Refused while another act is pending."""
+        """Note the intention. Raises Overtaken if anything has changed since ``before``, Refused while another act is
+        pending.
+        """
         values = {
             "command": command,
             "actor": actor,
@@ -53,7 +55,7 @@ class JournalBook:
     def change_shares(self, command: str, *, before: Stand, after: Stand, epoch: int, actor: str, reason: str) -> None:
         """Change phase and shares where no authority moves, in one transaction. ``epoch`` is the one afterwards.
 
-        Raises Refused if anything has changed since ``before``, or an act is pending.
+        Raises Overtaken if anything has changed since ``before``, Refused while an act is pending.
         """
         with ledger(self._engine) as connection:
             _check(connection, before, epoch - 1)
@@ -78,6 +80,14 @@ class JournalBook:
         with ledger(self._engine) as connection:
             rows = connection.execute(select(journal).order_by(journal.c.id.desc()).limit(limit)).all()
         return [(_act(row), str(row.state)) for row in rows]
+
+    def last(self) -> tuple[str, float] | None:
+        """The newest act that was carried out: its command, and its seconds from the intention to the end."""
+        took = func.extract("epoch", journal.c.ended_at - journal.c.began_at)
+        done = select(journal.c.command, took).where(journal.c.state == "done").order_by(journal.c.id.desc()).limit(1)
+        with ledger(self._engine) as connection:
+            row = connection.execute(done).one_or_none()
+        return None if row is None else (str(row[0]), max(0.0, float(row[1])))
 
     def finish(self, act: Act) -> None:
         with ledger(self._engine) as connection:
@@ -118,7 +128,7 @@ def _stand(connection: Connection, *, lock: bool = False) -> tuple[Stand, int]:
 
 
 def _check(connection: Connection, before: Stand, epoch: int) -> None:
-    """Refused unless all is still as it was when the act was planned, and none is pending.
+    """Overtaken unless all is still as it was when the act was planned; Refused while another one is pending.
 
     The command's lock is not enough: its connection may have been lost, and another command come in between.
     """
@@ -126,7 +136,7 @@ def _check(connection: Connection, before: Stand, epoch: int) -> None:
     if (other := _pending(connection)) is not None:
         raise Refused(f"{other.command} is not finished; run crossfade resume first")
     if (present, present_epoch) != (before, epoch):
-        raise Refused("somebody else has changed the route or the phase meanwhile; look at crossfade status")
+        raise Overtaken("somebody else has changed the route or the phase meanwhile; look at crossfade status")
 
 
 def undo(connection: Connection, act: Act) -> None:

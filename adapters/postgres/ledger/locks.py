@@ -25,6 +25,9 @@ _HOLDER = text(
     """
 )
 
+# The session does nothing while the command works elsewhere. The setting came with PostgreSQL 14.
+_MAY_IDLE = text("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'")
+
 
 @contextmanager
 def command_lock(engine: Engine, name: str) -> Iterator[None]:
@@ -56,6 +59,7 @@ def _acquire(connection: Connection, name: str) -> str:
     wanted = func.pg_try_advisory_lock(func.hashtext(_CLASS), func.hashtext(name))
     if not connection.execute(select(wanted)).scalar_one():
         raise CommandLocked(_held_by(connection, name))
+    connection.execute(_MAY_IDLE)
     before = str(connection.execute(select(func.current_setting("application_name"))).scalar_one())
     connection.execute(select(func.set_config("application_name", f"crossfade {name}", False)))
     return before

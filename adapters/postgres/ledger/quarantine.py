@@ -7,7 +7,7 @@ takes the acceptance back, in the transaction that finds it still unfit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, any_, delete, func, null, select, true, update
@@ -26,6 +26,9 @@ _ACCEPTANCE = ("accepted", "accepted_by", "accepted_at", "image")
 _FETCH = 2_000
 _TOLD = 1_000  # keys in one audit entry, at most
 
+Look = Callable[[Sequence[Quarantined]], Mapping[str, Mapping[str, Any] | None]]
+"""What each row says, by key; None of one that is gone."""
+
 
 def hold(connection: Connection, rows: Sequence[Mapping[str, str | None]]) -> None:
     """Put rows (key, part, local, scope, reason) into quarantine; one that is there keeps its ``since``.
@@ -34,10 +37,11 @@ def hold(connection: Connection, rows: Sequence[Mapping[str, str | None]]) -> No
     """
     if not rows:
         return
-    _unaccept(connection, [str(row["key"]) for row in rows], "crossfade", "written to since it was accepted")
     statement = insert(quarantine)
     renewed = {name: statement.excluded[name] for name in ("part", "local", "scope", "reason")}
     connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=renewed), [*map(dict, rows)])
+    # Afterwards, when the entries are locked: one that is just being accepted would not be seen to be.
+    _unaccept(connection, [str(row["key"]) for row in rows], "crossfade", "written to since it was accepted")
 
 
 def release(connection: Connection, keys: Collection[str]) -> int:
@@ -68,8 +72,7 @@ def listed(
 ) -> Iterator[Quarantined]:
     """What is in quarantine, the oldest first, read as it is asked for; narrowed down by what is given."""
     c = quarantine.c
-    chosen: Select[Any] = select(c.key, c.part, c.local, c.scope, c.reason, c.since, *(c[name] for name in _ACCEPTANCE))
-    chosen = chosen.where(_narrowed(keys, reason, accepted)).order_by(c.since, c.key).limit(limit)
+    chosen = _entries().where(_narrowed(keys, reason, accepted)).order_by(c.since, c.key).limit(limit)
     with ledger(engine) as connection:
         for row in connection.execution_options(yield_per=_FETCH).execute(chosen):
             yield Quarantined(*row)
@@ -97,18 +100,19 @@ def by_reason(engine: Engine, *, accepted: bool | None = None) -> Counter[str]:
         return Counter({reason: int(n) for reason, n in rows})
 
 
-def accept(
-    engine: Engine, images: Mapping[str, Mapping[str, Any] | None], *, actor: str, reason: str
-) -> frozenset[str]:
+def accept(engine: Engine, keys: Collection[str], look: Look, *, actor: str, reason: str) -> frozenset[str]:
     """Accept by key that these rows are left behind; the keys of those that were not accepted before.
 
-    ``images``: what each row says now. Raises Refused for one that is not in quarantine, accepting none.
+    ``look`` tells what each row says now. It is called when the entries are locked: whatever is written to a row after
+    it was looked at is carried over later than this, and takes the acceptance back. Raises Refused for a key that is
+    not in quarantine, accepting none.
     """
     fresh: set[str] = set()
     with ledger(engine) as connection:
-        named = quarantine.c.key == any_(these(images))
-        rows = connection.execute(select(quarantine.c.key, quarantine.c.accepted).where(named).with_for_update()).all()
-        _refuse_unknown(set(images) - {row.key for row in rows})
+        entries = connection.execute(_entries().where(quarantine.c.key == any_(these(keys))).with_for_update()).all()
+        rows = [Quarantined(*row) for row in entries]
+        _refuse_unknown(set(keys) - {row.key for row in rows})
+        images = look(rows)
         fresh = {row.key for row in rows if row.accepted is None}
         for key in sorted(fresh):
             given = {
@@ -141,6 +145,11 @@ def _unaccept(connection: Connection, keys: Collection[str], actor: str, reason:
 
 def _tell(connection: Connection, actor: str, action: str, reason: str, keys: Collection[str]) -> None:
     write(connection, actor, action, reason, {"rows": len(keys), "keys": sorted(keys)[:_TOLD]})
+
+
+def _entries() -> Select[Any]:
+    c = quarantine.c
+    return select(c.key, c.part, c.local, c.scope, c.reason, c.since, *(c[name] for name in _ACCEPTANCE))
 
 
 def _narrowed(keys: Collection[str] | None, reason: str | None, accepted: bool | None) -> ColumnElement[bool]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+import time
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Engine, select
+from sqlalchemy import BigInteger, Engine, cast, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
 from adapters.postgres.schema import route, statistics
-from harness.statistics import Statistics
+from harness.ports import Clock
+from harness.statistics import Result, Statistics
 
 _FETCH = 500
+_EPOCH = select(route.c.epoch)
 
 
 class StatisticsBook:
@@ -32,7 +34,13 @@ class StatisticsBook:
         )
         with ledger(self._engine) as connection:
             connection.execute(replaced)
-            return int(connection.execute(select(route.c.epoch)).scalar_one())
+            return int(connection.execute(_EPOCH).scalar_one())
+
+    def moment(self) -> tuple[int, datetime]:
+        """The route's epoch now, and the time by the ledger's clock: that of processes may be another one."""
+        with ledger(self._engine) as connection:
+            epoch, at = connection.execute(select(route.c.epoch, func.clock_timestamp())).one()
+        return int(epoch), at
 
     def total(self, since: datetime | None = None) -> Statistics:
         """All processes' counts of the minutes, or parts of one, that began at ``since`` or later."""
@@ -40,6 +48,15 @@ class StatisticsBook:
         for _, counted in self.by_minute(since):
             whole.merge(counted)
         return whole
+
+    def mismatched(self) -> int:
+        """Confirmed mismatches of all time, added up by the server: no process's counts are fetched."""
+        each = func.jsonb_array_elements(statistics.c.body["comparisons"]).table_valued("value")
+        n = cast(each.c.value.op("->>")(2), BigInteger)
+        of_them = each.c.value.op("->>")(1) == Result.MISMATCHED.value
+        chosen = select(func.coalesce(func.sum(n), 0)).select_from(statistics.join(each, true())).where(of_them)
+        with ledger(self._engine) as connection:
+            return int(connection.execute(chosen).scalar_one())
 
     def by_minute(self, since: datetime | None = None) -> list[tuple[datetime, Statistics]]:
         """Each minute that began at ``since`` or later with all processes' counts, in order of time."""
@@ -61,25 +78,40 @@ class MinuteRollUp:
     """Adds a process's increments up, minute by minute, in the ledger. Fulfils the router's ``roll_up``.
 
     A new route begins a new row, so that what is counted under it can be told from what was before (the steps of an
-    automatic ramp). An increment counts only once it is durable: when writing fails it is not kept here, for the
-    router tries again.
+    automatic ramp). An increment that reaches back behind the new route belongs to the row before. An increment counts
+    only once it is durable: when writing fails it is not kept here, for the router tries again. It may be durable all
+    the same, its answer lost; so what is tried again in another row is taken out of that one first.
     """
 
-    def __init__(
-        self, book: StatisticsBook, process: UUID, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
-        self._book, self._process, self._now = book, process, now
-        self._began = self._minute = now()
+    def __init__(self, book: StatisticsBook, process: UUID, clock: Clock = time.monotonic) -> None:
+        self._book, self._process, self._clock = book, process, clock
+        self._born = clock()
+        self._began: datetime | None = None  # the process, or the present route
+        self._minute: datetime | None = None  # the row that was written last
         self._counted = Statistics()
         self._epoch: int | None = None
+        self._unsure: datetime | None = None  # the row that may hold more than it was known to
 
     def __call__(self, increment: Statistics) -> None:
-        minute = max(self._began, _whole(self._now()))
-        counted = Statistics()
-        if minute == self._minute:
-            counted.merge(self._counted)
+        epoch, moment = self._book.moment()
+        if self._began is None or self._minute is None:
+            self._began = self._minute = moment - timedelta(seconds=self._clock() - self._born)
+        straddles = epoch != self._epoch  # the first increment does, too: it reaches back to the process's beginning
+        minute = self._minute if straddles else max(self._began, _whole(moment))
+        if self._unsure is not None and self._unsure != minute:
+            self._book.roll_up(self._process, self._unsure, self._known(self._unsure))
+        self._unsure = minute
+        counted = self._known(minute)
         counted.merge(increment)
-        epoch = self._book.roll_up(self._process, minute, counted)
-        if self._epoch not in {None, epoch}:
-            self._began = self._now()
+        self._book.roll_up(self._process, minute, counted)
+        self._unsure = None
+        if straddles:
+            self._began = moment
         self._minute, self._counted, self._epoch = minute, counted, epoch
+
+    def _known(self, minute: datetime) -> Statistics:
+        """What the row is known to hold."""
+        found = Statistics()
+        if minute == self._minute:
+            found.merge(self._counted)
+        return found

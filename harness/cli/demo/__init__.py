@@ -1,0 +1,1 @@
+"""``crossfade demo``: a whole migration, or one that goes wrong, on a server of its own."""
