@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from harness.phases import Phase
 from harness.records import (
@@ -24,6 +25,9 @@ from harness.records import (
 )
 from harness.routing import Route, Store
 from harness.statistics import Result, Role, Statistics
+
+if TYPE_CHECKING:
+    from harness.baseline import Baseline  # which is put in the words below
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ class Evidence:
     guard: Mapping[Store, str] = field(default_factory=dict)
     holders: tuple[str, ...] = ()
     prometheus: tuple[Answer, ...] = ()
+    baseline: Baseline | None = None
 
     @property
     def started(self) -> bool:

@@ -112,6 +112,26 @@ def _differs(each: Mapping[str, Any]) -> str:
     return f"{each['kind']}, from character {count(each['first'])} on" if each["first"] else str(each["kind"])
 
 
+def _baseline(model: Mapping[str, Any]) -> Iterator[str]:
+    found = model["baseline"]
+    if found is None:
+        yield "No noise baseline was taken: nobody knows which fields differ by themselves (crossfade baseline)."
+        yield ""
+        return
+    yield f"Noise baseline, {stamp(found['at'])}: {plain(found['sentence'])}."
+    yield ""
+    rows = [
+        [
+            *(plain(each[key]) for key in ("operation", "field")),
+            *(count(each[key]) for key in ("differed", "compared", "open")),
+            plain(", ".join(each["rules"]) or "none"),
+        ]
+        for each in found["fields"]
+    ]
+    if rows:
+        yield from table(("operation", "field", "differed", "compared", "not excused", "rules"), rows, numbers_from=2)
+
+
 def _verification(model: Mapping[str, Any]) -> Iterator[str]:
     yield "## Verification"
     yield ""
@@ -232,6 +252,7 @@ _SECTIONS: tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...] = (
     _operations,
     _latency,
     _mismatches,
+    _baseline,
     _verification,
     _quarantine,
     _rejections,

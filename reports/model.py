@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from harness.baseline import Baseline
 from harness.evidence import Evidence
 from harness.gates import Gate
 from harness.phases import NEXT_STEP
@@ -101,6 +102,7 @@ def _said(evidence: Evidence, gates: Sequence[Gate], *, redact: bool) -> dict[st
         "latency": latency(evidence),
         "over_time": over_time(evidence),
         "mismatches": _mismatches(evidence, redact),
+        "baseline": _baseline(evidence.baseline),
         "verification": _verification(evidence, redact),
         "backlog": {
             store.value: {"notes": backlog.notes, "lag_seconds": backlog.lag_seconds}
@@ -160,6 +162,34 @@ def _mismatches(evidence: Evidence, redact: bool) -> dict[str, Any]:
             {"operation": key[0], "field": readable(key[1]), "count": n, "examples": examples.get(key, [])[:_PER_FIELD]}
             for key, n in ranked[:_FIELDS]
         ],
+    }
+
+
+def _baseline(found: Baseline | None) -> dict[str, Any] | None:
+    """What one store compared with itself differed in: without it nobody knows which mismatches are noise."""
+    if found is None:
+        return None
+    fields = [
+        {
+            "operation": each.operation,
+            "field": readable(each.field),
+            "differed": each.differed,
+            "compared": each.compared,
+            "open": each.open,
+            "rules": [readable(rule) for rule in each.rules],
+        }
+        for each in found.noise[:_FIELDS]
+    ]
+    return {
+        "at": iso(found.at),
+        "store": found.store.value,
+        "sentence": readable(found.sentence(), 1000),
+        "compared": found.compared,
+        "transient": found.transient,
+        "unsettled": found.unsettled,
+        "failed": found.failed,
+        "fields_total": len(found.noise),
+        "fields": fields,
     }
 
 

@@ -100,6 +100,9 @@ def _evidence(evidence: Evidence) -> Iterator[Risk]:
             text,
             "the reasons stand with the operations; raise shadow.queue or shadow.workers if full",
         )
+    if evidence.baseline is not None and (open_ := evidence.baseline.uncovered):
+        text = f"{counted(len(open_), 'field differs by itself', 'fields differ by themselves')}, and no rule says so"
+        yield "noise", text, "crossfade baseline proposes rules; without them their mismatches mean nothing"
     if evidence.started and 0 < evidence.route.shadow_percent < 100:
         text = f"only {evidence.route.shadow_percent:g} % of the reads are compared: rare differences are seen later"
         yield "sample_only", text, "crossfade ramp --shadow 100, as long as the stores can bear it"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.evidence import Evidence
+from harness.evidence import Evidence, count
 from harness.records import AuditEntry
 from reports.ramp import gates_of
 from reports.wording import iso, readable
@@ -71,6 +71,8 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         told = _flat(value)
         return told if value.keys() == {"from", "to"} else f"({told})"
+    if isinstance(value, Sequence) and all(isinstance(each, Mapping) for each in value):
+        return count(len(value))  # records of something else; where they matter they have a section of their own
     if isinstance(value, Iterable) and not isinstance(value, str):
         return " ".join(_plain(each) for each in value)
     if isinstance(value, float) and math.isfinite(value):

@@ -16,6 +16,7 @@ from rich.table import Table
 from adapters.metrics.asking import ask
 from adapters.postgres.crossing import count_moving
 from adapters.postgres.ledger.audit import AuditBook
+from adapters.postgres.ledger.baselines import BaselineBook
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.lags import LagBook
@@ -149,6 +150,7 @@ def gather_all(stores: Stores) -> Evidence:
     """All that ``gather`` says, and what only a report asks for: what the way back would cost takes counting."""
     return replace(
         gather(stores),
+        baseline=BaselineBook(stores.new).latest(),
         way_back=_way_back(stores),
         guard=stores.guard_modes(),
         holders=tuple(stores.long_transactions()),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from harness.baseline import Baseline, FieldNoise, Finding, RuleUse
 from harness.evidence import Evidence, WayBack, moved
 from harness.phases import Phase
 from harness.records import (
@@ -84,6 +85,7 @@ def good(minutes: int = 30) -> Evidence:
         by_minute=by_minute,
         lag_by_minute=lags,
         writes=frozenset({"save", "update", "delete"}),
+        baseline=baseline(),
         verification=verification(),
         earlier=(verification(NOW - timedelta(hours=5)),),
         backlog={Store.LEGACY: Backlog(3, 0.021), Store.NEW: Backlog()},
@@ -120,6 +122,7 @@ def bad() -> Evidence:
         route=replace(fine.route, pins={"umbra": Store.LEGACY, "acme/project-7/incident-summary": Store.LEGACY}),
         statistics=merged(by_minute),
         by_minute=by_minute,
+        baseline=baseline(open_=3),
         verification=verification(NOW - timedelta(minutes=3), broken=True),
         earlier=(verification(), *fine.earlier),
         backlog={Store.LEGACY: Backlog(1204, 42.5), Store.NEW: Backlog()},
@@ -147,6 +150,16 @@ def bad() -> Evidence:
 def empty() -> Evidence:
     """Nothing was prepared, run or verified yet."""
     return Evidence(NOW, PhaseState(Phase.IDLE, 0, NOW, "", ""), Route(), "3c9a01f2be77")
+
+
+def baseline(open_: int = 0) -> Baseline:
+    """A field that differs by itself, now and then where no rule excuses it."""
+    fields = (
+        FieldNoise("find_by_id", "viewed_at", 731, 742, 0.93, 1.0, Finding.NOISE, open_, ("stamps-of-reading",)),
+        FieldNoise("find_by_id", "content", 0, 742, 0.0, 0.008, Finding.STILL),
+    )
+    rules = (RuleUse("stamps-of-reading", 731, Finding.NOISE),)
+    return Baseline(NOW - timedelta(days=2), Store.LEGACY, 60.0, 1_113, 17, 5, 1, 0.01, fields, rules)
 
 
 def verification(at: datetime = NOW - timedelta(hours=1), *, broken: bool = False) -> Verification:

@@ -153,6 +153,20 @@ def test_the_verdict_comes_first(name: str, word: str) -> None:
     assert re.sub(r"<.*?>", "", heading[1]) == f"{word} {sentence}"
 
 
+def test_noise_is_told_beside_the_mismatches() -> None:
+    """What differs by itself stands with the differing fields, excused by a rule or not; without a baseline, that."""
+    excused, bare, never = (build(evidence, ()) for evidence in (good(), bad(), empty()))
+    for text in (excused.to_html(), excused.to_markdown()):
+        assert "viewed_at" in text
+        assert "1 field covered by stamps-of-reading" in text
+    assert "noise" not in {risk["name"] for risk in excused.model["risks"]}
+    assert "noise" in {risk["name"] for risk in bare.model["risks"]}
+    assert "NOT covered by a rule: find_by_id.viewed_at" in bare.to_markdown()
+    assert never.model["baseline"] is None
+    for text in (never.to_html(), never.to_markdown()):
+        assert "No noise baseline was taken" in text
+
+
 def test_a_report_on_nothing_says_so() -> None:
     """With an empty ledger the report renders, and nowhere says that there is no mismatch."""
     made = report(empty())
