@@ -15,6 +15,7 @@ from harness.ports import Clock
 from harness.statistics import Result, Statistics
 
 _FETCH = 500
+_UNCERTAIN = timedelta(seconds=10)  # after a new route: a step that led to it is noted a moment later
 _EPOCH = select(route.c.epoch)
 
 
@@ -78,15 +79,18 @@ class MinuteRollUp:
     """Adds a process's increments up, minute by minute, in the ledger. Fulfils the router's ``roll_up``.
 
     A new route begins a new row, so that what is counted under it can be told from what was before (the steps of an
-    automatic ramp). An increment that reaches back behind the new route belongs to the row before. An increment counts
-    only once it is durable: when writing fails it is not kept here, for the router tries again. It may be durable all
-    the same, its answer lost; so what is tried again in another row is taken out of that one first.
+    automatic ramp). For some seconds each increment does, lest one that began just before the step was noted, and the
+    rest of the minute with it, be no evidence of the step. An increment that reaches back behind the new route belongs
+    to the row before. It counts only once it is durable: when writing fails it is not kept here, for the router tries
+    again. It may be durable all the same, its answer lost; so what is tried again in another row is taken out of that
+    one first.
     """
 
     def __init__(self, book: StatisticsBook, process: UUID, clock: Clock = time.monotonic) -> None:
         self._book, self._process, self._clock = book, process, clock
         self._born = clock()
-        self._began: datetime | None = None  # the process, or the present route
+        self._began: datetime | None = None  # what is counted now: no row that is older gets it
+        self._changed: datetime | None = None  # when the present route was first seen
         self._minute: datetime | None = None  # the row that was written last
         self._counted = Statistics()
         self._epoch: int | None = None
@@ -94,8 +98,8 @@ class MinuteRollUp:
 
     def __call__(self, increment: Statistics) -> None:
         epoch, moment = self._book.moment()
-        if self._began is None or self._minute is None:
-            self._began = self._minute = moment - timedelta(seconds=self._clock() - self._born)
+        if self._began is None or self._minute is None or self._changed is None:
+            self._began = self._minute = self._changed = moment - timedelta(seconds=self._clock() - self._born)
         straddles = epoch != self._epoch  # the first increment does, too: it reaches back to the process's beginning
         minute = self._minute if straddles else max(self._began, _whole(moment))
         if self._unsure is not None and self._unsure != minute:
@@ -106,6 +110,8 @@ class MinuteRollUp:
         self._book.roll_up(self._process, minute, counted)
         self._unsure = None
         if straddles:
+            self._changed = moment
+        if moment - self._changed < _UNCERTAIN:
             self._began = moment
         self._minute, self._counted, self._epoch = minute, counted, epoch
 
