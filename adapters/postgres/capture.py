@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -43,6 +44,7 @@ from harness.records import Backlog
 from harness.routing import Store
 
 INDEX_TIMEOUT = "60s"
+SCOPES = {"OLD": literal_column("departed", Text), "NEW": literal_column("arrived", Text)}
 
 
 def index_identity(engine: Engine, store: Store, part: Part) -> None:
@@ -93,7 +95,10 @@ def note(connection: Connection, notes: Sequence[dict[str, str | None]]) -> None
 
 
 def noted(part: Part, row: str, allowed: ColumnElement[bool], *, gone: bool = False) -> Insert:
-    """Note a trigger's OLD or NEW if a condition on ``ROUTE`` allows it; ``gone``: the row is being deleted."""
+    """Note a trigger's OLD or NEW if a condition on ``ROUTE`` allows it; ``gone``: the row is being deleted.
+
+    The scopes have been computed before, for the guard: ``SCOPES`` names the variables that they are in.
+    """
     return _insert(_note_of(part, row, gone=gone).where(allowed))
 
 
@@ -112,7 +117,7 @@ def moved(part: Part) -> ColumnElement[bool]:
     """Whether an UPDATE made another record of the row, or took it to another scope."""
     old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
     keys = [getattr(old, c.key).is_distinct_from(getattr(new, c.key)) for c in part.table.primary_key]
-    return or_(part.scope_of(old).is_distinct_from(part.scope_of(new)), *keys)
+    return or_(SCOPES["OLD"].is_distinct_from(SCOPES["NEW"]), *keys)
 
 
 def row_of(part: Part, name: str) -> Subquery:
@@ -125,9 +130,10 @@ def _note_of(part: Part, row: str, *, gone: bool = False) -> Select[Any]:
     rows = row_of(part, row)
     cascaded = part.cascaded(rows.c) if gone and part.cascaded else false()
     noted = part.noted(rows).add_columns(cascaded.label("cascade")).subquery("noted")
-    scope, key, local, cascade = noted.c.scope, noted.c.key, noted.c.local, noted.c.cascade
     named = literal(part.name, Text).label("part")
-    return select(named, scope, key, local, cascade).select_from(noted, ROUTE)
+    return select(named, SCOPES[row].label("scope"), noted.c.key, noted.c.local, noted.c.cascade).select_from(
+        noted, ROUTE
+    )
 
 
 def _insert(rows: Any) -> Insert:

@@ -76,6 +76,7 @@ DECLARE
   may_enter boolean := true;
   departed text;
   arrived text;
+  refused text;
 BEGIN
   IF {applying} THEN
     IF TG_OP = 'DELETE' THEN
@@ -130,9 +131,7 @@ BEGIN
         may_enter := may_enter OR {new_is_nobodys};
       END IF;
       CONTINUE WHEN may_leave AND may_enter;
-      IF may_leave THEN
-        departed := arrived;
-      END IF;
+      refused := CASE WHEN may_leave THEN arrived ELSE departed END;
     END IF;
     IF mode IS NULL THEN
       RAISE EXCEPTION USING ERRCODE = '{no_authority}',
@@ -141,7 +140,7 @@ BEGIN
       RAISE EXCEPTION USING ERRCODE = '{no_authority}',
         MESSAGE = CASE WHEN TG_OP = 'TRUNCATE'
           THEN '{store} does not accept TRUNCATE: {other} has authority over some of what it holds'
-          ELSE format('{store} does not accept writes to scope %s: {other} has authority over it now', departed) END,
+          ELSE format('{store} does not accept writes to scope %s: {other} has authority over it now', refused) END,
         HINT = 'Write it to {other}, or through the router. crossfade status shows how far authority has moved.';
     END IF;
     {keep};
@@ -279,7 +278,7 @@ class _GuardText:
         values = {
             "part": literal(self.part.name, Text),
             "operation": literal_column("TG_OP", Text),
-            "scope": literal_column("departed", Text),
+            "scope": literal_column("refused", Text),
             "before": _image("OLD"),
             "after": _image("NEW"),
             "role": literal_column("session_user", Text),

@@ -58,7 +58,7 @@ class Part:
     few others may fulfil it too, so the canonical key is asked for again (``by_keys``).
     ``where_scope``: the rows of a scope, or None if this part cannot hold the scope.
     ``where_scopes``, given an array of scopes: their rows; None where they cannot be told in one condition.
-    ``noted``: for rows of the table's shape, what capture writes down: columns scope, key, local, all text.
+    ``noted``: for rows of the table's shape, what capture writes down beside the scope: columns key, local, text both.
     ``forget``: what else must go when such rows are deleted, if anything; ``forget_all``: when all are.
     ``identity``: an expression worth an index, because the canonical key is computed and not stored.
     ``version``: an expression of text that changes with every write to the row, if there is one.

@@ -335,13 +335,9 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
     def noted(rows: FromClause) -> Select[Any]:
         # A scalar subquery and no join: for one row it costs a third of one.
         named = select(sidecar.c.id).where(_beside(organization, rows.c.id)).scalar_subquery()
-        key = func.coalesce(named, derived_id(organization, rows.c.id))
-        chosen: list[ColumnElement[Any]] = [
-            scope_of(organization, rows.c, reading).label("scope"),
-            cast(key, Text).label("key"),
-            cast(rows.c.id, Text).label("local"),
-        ]
-        return select(*chosen).select_from(rows)
+        key = func.coalesce(named, _derived_at_once(organization, rows.c.id))
+        columns: list[ColumnElement[Any]] = [cast(key, Text).label("key"), cast(rows.c.id, Text).label("local")]
+        return select(*columns).select_from(rows)
 
     def cascaded(rows: Any) -> ColumnElement[bool]:
         return and_(rows.project_id.isnot(None), ~exists().where(project.c.id == rows.project_id))

@@ -137,7 +137,8 @@ def whole_part() -> Part:
 
     def noted(rows: FromClause) -> Select[Any]:
         key = cast(rows.c.id, Text)
-        return select(rows.c.project_id.label("scope"), key.label("key"), key.label("local")).select_from(rows)
+        columns: list[ColumnElement[Any]] = [key.label("key"), key.label("local")]
+        return select(*columns).select_from(rows)
 
     return Part(
         name="",

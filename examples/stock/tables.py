@@ -63,11 +63,12 @@ def _id(rows: Any) -> ColumnElement[str]:
 
 def _legacy_noted(rows: FromClause) -> Select[Any]:
     key = _id(rows.c)
-    return select(rows.c.warehouse.label("scope"), key.label("key"), key.label("local")).select_from(rows)
+    columns: list[ColumnElement[Any]] = [key.label("key"), key.label("local")]
+    return select(*columns).select_from(rows)
 
 
 def _new_noted(rows: FromClause) -> Select[Any]:
-    return select(rows.c.warehouse.label("scope"), rows.c.id.label("key"), rows.c.id.label("local")).select_from(rows)
+    return select(rows.c.id.label("key"), rows.c.id.label("local")).select_from(rows)
 
 
 _reason = case((stock.c.pieces < 0, literal("negative_pieces", Text))).label("reason")

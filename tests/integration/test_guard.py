@@ -150,6 +150,16 @@ def test_cascade_passes_and_is_noted_as_one(moved: Migration) -> None:
     assert [tuple(row) for row in noted] == [(SCOPE, True), (OTHER, False)]
 
 
+def test_mode_record_notes_both_scopes(moved: Migration) -> None:
+    """A row that a rogue write takes from one scope to another is noted in both, and filed under the refusing one."""
+    moved.sql("UPDATE crossfade.route SET guard = 'record'")
+    moved.sql(f"DELETE FROM {TABLE} WHERE project_id = 1")
+    moved.sql("TRUNCATE crossfade.dirty, crossfade.rogue")
+    moved.sql(f"UPDATE {TABLE} SET project_id = 1 WHERE project_id = 2")
+    assert {scope for _, scope, _ in moved.notes()} == {SCOPE, OTHER}
+    assert moved.sql("SELECT scope FROM crossfade.rogue") == [(SCOPE,)]
+
+
 def test_mode_record_keeps_what_it_lets_through(moved: Migration) -> None:
     """In mode record a rogue write passes and is filed with scope, row before and after, role and application."""
     moved.sql("UPDATE crossfade.route SET guard = 'record'")
