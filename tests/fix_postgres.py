@@ -42,6 +42,7 @@ class Server:
 
     admin_url: str
     embedded: EmbeddedServer | None = None
+    strategy: str = ""
     prefix: str = field(default_factory=lambda: f"crossfade_test_{uuid.uuid4().hex[:8]}")
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -51,7 +52,7 @@ class Server:
     def create(self, name: str, template: str = "template1") -> str:
         """A new database as a copy of the template, under a name that no other run uses; its URL."""
         database = f"{self.prefix}_{next(self.numbers)}_{name}"
-        self._run("CREATE DATABASE {} TEMPLATE {}", database, template)
+        self._run(f"CREATE DATABASE {{}} TEMPLATE {{}} {self.strategy}", database, template)
         return self.url(database)
 
     def drop(self, url: str) -> None:
@@ -98,7 +99,23 @@ def server() -> Iterator[Server]:
         yield Server(url)
         return
     with EmbeddedServer() as embedded:
-        yield Server(embedded.url(), embedded)
+        yield Server(embedded.url(), embedded, _fastest_copy(embedded.url()))
+
+
+def _fastest_copy(admin_url: str) -> str:
+    """How a database is copied in the shortest time: by clones of its files, where server and file system can."""
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        if admin.info.server_version < 180000:
+            return ""
+        try:
+            admin.execute("SET file_copy_method = clone")
+            admin.execute("CREATE DATABASE crossfade_clone TEMPLATE template1 STRATEGY file_copy")
+        except psycopg.Error:
+            return ""
+        admin.execute("DROP DATABASE crossfade_clone")
+        admin.execute("ALTER SYSTEM SET file_copy_method = clone")
+        admin.execute("SELECT pg_reload_conf()")
+    return "STRATEGY file_copy"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
@@ -9,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 
 import pytest
 from command import crossfade
@@ -18,8 +18,9 @@ from fix_stores import Migration, create_tenants, migration_between
 
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.courses import CourseBook
+from adapters.postgres.ledger.locks import is_locked
 from harness.autoramp import State
-from harness.cli.autoramp import ramp_by_itself, steer
+from harness.cli.autoramp import LOCK, ramp_by_itself, steer
 from harness.cli.shares import ramp_shares
 from harness.config import GateSettings, RampSettings, ShadowSettings
 from harness.errors import CommandLocked, MismatchFound, Refused
@@ -109,11 +110,11 @@ def test_half_a_percent_at_a_tenth_of_the_reads(databases: Databases, capsys: py
     """One answer in two hundred differs, the default limit is one in a thousand: the ramp that stands at 10 % of the
     reads goes back without a person, and says after how long and how many operations.
     """
-    random = Random(5)
+    rounds = itertools.count(1)
 
     def projects() -> Iterator[int]:
         yield from PROJECTS[:-1]
-        if random.random() < 0.025:  # of every five calls: one in two hundred
+        if next(rounds) % 40 == 0:  # of rounds of five calls
             yield PROJECTS[-1]
 
     with ready_under(databases, GateSettings(), ("mismatches", "errors", "verified")) as migration:
@@ -135,7 +136,7 @@ def test_half_a_percent_at_a_tenth_of_the_reads(databases: Databases, capsys: py
             print(f"\n{told[-1]}")
         [decided] = [each for each in AuditBook(stores.new).entries() if each.action == "auto retreat decided"]
         figures = {gate["name"]: gate["figures"] for gate in decided.detail["gates"]}["mismatches"]
-        assert 0.002 < figures["observed"] < 0.05  # who stops at the first certainty stops above the true rate
+        assert 0.002 < figures["observed"] < 0.01
         assert figures["n"] <= decided.detail["operations"]
         assert decided.detail["seconds"] > 0
         assert stores.routes.view().route.reads_percent == 0.0
@@ -180,6 +181,7 @@ def test_killed_and_given_again(ready: Migration, point: str, tmp_path: Path) ->
     with traffic(ready):
         killed = crossfade(ready.app.settings, *command, CROSSFADE_FAILPOINTS=f"{point}=kill")
         assert killed.returncode == -signal.SIGKILL, killed.stderr
+        until(lambda: not is_locked(ready.stores.new, LOCK))  # the server may take a moment to miss it
         done = ramp_by_itself(ready.app, ready.stores, "again")
     assert (done["state"], done["writes_percent"]) == ("done", 100.0)
     assert ready.drain() == 0
