@@ -19,7 +19,7 @@ from harness.catchup import Carried, WithApplies, drain, follow
 from harness.cli.app import App, FiniteRange, command, facts
 from harness.cli.authority import LOCK, recover
 from harness.cli.metrics import exported, metrics_option
-from harness.errors import CommandLocked, MismatchFound, Refused
+from harness.errors import CommandLocked, MismatchFound, Refused, StoreUnavailable
 from harness.phases import Phase
 from harness.recorder import ROLL_UP_SECONDS
 from harness.statistics import Apply, Statistics
@@ -38,8 +38,9 @@ def catchup(app: App, following: bool, workers: int, timeout: float, metrics_por
     """Carry changes over from the store with authority to the other one, until no dirty key is left.
 
     Any number of these may run at once, here and elsewhere. With --follow it goes on until it is stopped, waits for
-    a store that is away, and finishes or undoes an act of authority that its command left behind. Ends with 3 when
-    notes are left: their scopes are named by crossfade status.
+    a store that is away, and finishes or undoes an act of authority that its command left behind; stopped while one is
+    away, it cannot say how many notes are left. Without --follow it ends with 3 when notes are left: their scopes are
+    named by crossfade status.
     """
     with opened(app.settings, bulk=True) as stores:
         stores.require(Phase.PREPARED)
@@ -47,7 +48,8 @@ def catchup(app: App, following: bool, workers: int, timeout: float, metrics_por
             raise Refused("the migration is complete: nothing is carried over any more")
         with exported(app, stores, metrics_port) as publisher:
             document = _work(app, stores, publisher, following, workers, timeout)
-    app.result(document, lambda out: out.print(facts(document)))
+    unknown = {"left": "unknown, a store is away"} if document["left"] is None else {}
+    app.result(document, lambda out: out.print(facts(document | unknown)))
     if document["left"] and not following:
         raise MismatchFound(f"{document['left']} notes are left in the dirty queues; see crossfade status")
 
@@ -96,9 +98,19 @@ def _work(
         "deleted": done.deleted,
         "quarantined": done.quarantined,
         "rejected": done.rejected,
-        "left": stores.carrier.notes_left(),
+        "left": _left(stores, following),
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _left(stores: Stores, following: bool) -> int | None:
+    """How many notes are left; None if a store is away, which no follower that is told to end need wait for."""
+    try:
+        return stores.carrier.notes_left()
+    except StoreUnavailable:
+        if following:
+            return None
+        raise
 
 
 def _look_after(app: App, stores: Stores) -> None:

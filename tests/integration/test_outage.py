@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 import psycopg
@@ -250,6 +250,33 @@ def _answers(migration: Migration) -> bool:
     return True
 
 
+@contextmanager
+def following(migration: Migration, log: Path) -> Iterator[subprocess.Popen[str]]:
+    """``crossfade catchup --follow``, which tells the log what it waits for; killed at the end unless it has ended."""
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.cli", "catchup", "--follow", "--workers", "2", "--json"],
+            env=environment(migration.app.settings),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def left_when_stopped(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a follower says that is asked to end."""
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return cast("dict[str, Any]", json.loads(out))
+
+
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 @pytest.mark.parametrize("store", list(Store))
 def test_catchup_waits_for_a_store_that_is_away(
@@ -257,15 +284,7 @@ def test_catchup_waits_for_a_store_that_is_away(
 ) -> None:
     """``catchup --follow`` says that it waits, goes on by itself when the store is back, and ends when asked to."""
     log = tmp_path / "log"
-    with log.open("w") as errors:
-        following = subprocess.Popen(
-            [sys.executable, "-m", "harness.cli", "catchup", "--follow", "--workers", "2", "--json"],
-            env=environment(filled.app.settings),
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    try:
+    with following(filled, log) as process:
         filled.prompt(project=1, genai_type=5)
         until(lambda: filled.notes() == [])
         if store is Store.NEW:
@@ -277,16 +296,21 @@ def test_catchup_waits_for_a_store_that_is_away(
             with away(servers.legacy, mode):
                 until(lambda: "waiting for it" in log.read_text())
         until(lambda: _answers(filled))
+        filled.sql(f"UPDATE {ACME}.prompt SET genai_prompt = 'afterwards'")
         until(lambda: filled.notes() == [])
-        assert following.poll() is None
-        following.send_signal(signal.SIGTERM)
-        out, _ = following.communicate(timeout=60)
-    finally:
-        following.kill()
-        following.wait()
-    assert following.returncode == 0
-    done = json.loads(out)
+        done = left_when_stopped(process)
     assert done["left"] == 0
     assert done["carried"] >= 26
     assert all(line.startswith("crossfade: " + store) for line in log.read_text().splitlines())
     assert filled.verify().verdict == "pass"
+
+
+def test_catchup_ends_when_asked_to_while_a_store_is_away(servers: Servers, filled: Migration, tmp_path: Path) -> None:
+    """A follower that is stopped during an outage ends well; how many notes are left it cannot say."""
+    log = tmp_path / "log"
+    with following(filled, log) as process:
+        filled.prompt(project=1, genai_type=5)
+        until(lambda: filled.notes() == [])
+        with away(servers.legacy):
+            until(lambda: "waiting for it" in log.read_text())
+            assert left_when_stopped(process)["left"] is None

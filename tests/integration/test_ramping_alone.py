@@ -137,7 +137,7 @@ def test_half_a_percent_at_a_tenth_of_the_reads(databases: Databases, capsys: py
         [decided] = [each for each in AuditBook(stores.new).entries() if each.action == "auto retreat decided"]
         figures = {gate["name"]: gate["figures"] for gate in decided.detail["gates"]}["mismatches"]
         assert 0.002 < figures["observed"] < 0.01
-        assert figures["n"] <= decided.detail["operations"]
+        assert figures["n"] < 1.1 * decided.detail["operations"]  # a few were asked before the step, and compared after
         assert decided.detail["seconds"] > 0
         assert stores.routes.view().route.reads_percent == 0.0
 
