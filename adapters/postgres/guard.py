@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -205,8 +206,7 @@ def _guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loa
     function = triggers.function_name("guard", part.table)
     schema = triggers.schema_of(engine, part.table)
     by_statement, by_row = "FOR EACH STATEMENT", "FOR EACH ROW"
-    text = _GuardText(store, part, schema, noting).body()
-    functions = {"fence": Function(_FENCE, ours=False), function: Function(text)}
+    functions = {"fence": Function(_FENCE, ours=False), function: Function(_guarding(store, part, schema, noting))}
     # Triggers of one kind fire in the order of their names. What a row's trigger notes must be the row as it will be.
     standing = [
         Trigger("crossfade_fence", "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", by_statement, "fence"),
@@ -220,6 +220,11 @@ def _guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loa
         occasion, manner = f"AFTER INSERT OR UPDATE OF {columns}", f"DEFERRABLE INITIALLY DEFERRED {by_row}"
         standing.append(Trigger("crossfade_holdable", occasion, manner, holdable, constraint=True))
     return Attachment("the guard", part.table, functions, tuple(standing), loading)
+
+
+@lru_cache(maxsize=1024)  # asked for every part at every look of status, and long
+def _guarding(store: Store, part: Part, schema: str | None, noting: bool) -> str:
+    return _GuardText(store, part, schema, noting).body()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +295,7 @@ class _GuardText:
         return literal_sql(expression, self.schema)
 
 
+@lru_cache(maxsize=8)
 def _holdable(store: Store, part: Part, schema: str | None) -> str:
     assert part.unholdable is not None  # noqa: S101 - the caller has looked; for the type checker
     old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
