@@ -25,7 +25,7 @@ demo: .venv/.made ## Run a whole migration on an embedded PostgreSQL, ending wit
 	$(BIN)/crossfade demo $(if $(FAULT),--fault $(FAULT))
 
 test: .venv/.made ## Run all tests on an embedded PostgreSQL, or on the server that CROSSFADE_TEST_URL names
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --durations 15
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15
 
 check: .venv/.made ## Format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

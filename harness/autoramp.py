@@ -14,7 +14,7 @@ from threading import Event
 from typing import Protocol
 
 from harness.config import RampSettings
-from harness.errors import CommandLocked, Refused, StoreUnavailable
+from harness.errors import CommandLocked, MismatchFound, Refused, StoreUnavailable
 from harness.evidence import counted
 from harness.failpoints import passing
 from harness.gates import STATISTICAL, Gate, decide
@@ -40,6 +40,8 @@ class State(StrEnum):
     STOPPED = "stopped"
     DONE = "done"
 
+
+BY_ITSELF = "automatic ramp: "  # how the reason of each of its moves begins
 
 ENDED = frozenset({State.RETREATED, State.STOPPED, State.DONE})
 
@@ -109,7 +111,7 @@ class Helm(Protocol):
     def go(self, step: Step, reason: str, only_from: Step | None) -> None:
         """Move shares and authority there, and if ``only_from`` is given from nowhere else.
 
-        Raises Refused, or an error of a store, when that cannot be done now.
+        Raises Refused or MismatchFound, or an error of a store, when that cannot be done now.
         """
         ...
 
@@ -155,7 +157,8 @@ class Pilot:
                 course, now_said = self._look()
             except StoreUnavailable as error:
                 course, now_said = None, f"waiting: {error}"
-            except (Refused, CommandLocked) as error:  # the move was not to be had: the state is the one before
+            # The move was not to be had, or its records differed within the fence: the state is the one before.
+            except (Refused, CommandLocked, MismatchFound) as error:
                 course, now_said = None, f"not now: {error}"
             if now_said != said:
                 self.told(now_said)
@@ -220,7 +223,7 @@ class Pilot:
         action = "retreat" if retreats else "advance"
         going = self.helm.keep(replace(course, towards=step), f"{action} begun", judged)
         passing("autoramp.intended")
-        why = f"automatic ramp: {action} to step {step} of {len(going.plan) - 1}, {reason}"
+        why = f"{BY_ITSELF}{action} to step {step} of {len(going.plan) - 1}, {reason}"
         self.helm.go(going.plan[step], why, None if retreats else course.present)
         passing("autoramp.moved")
         arrived = self._arrived(going, judged)

@@ -2,7 +2,8 @@
 
 A field that differed once with nothing written in between differs by itself: that is noise, however rare. That a field
 stands still cannot be shown; that it differs more rarely than a limit can, by a confidence sequence
-(``harness.sequences``), and anything else is too little evidence.
+(``harness.sequences``), and anything else is too little evidence. There each pair counts in which it differed while
+something was written: on a busy server all noise may hide among these.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Literal, Self
 
 from harness.config import RuleSettings
 from harness.evidence import counted, named
-from harness.noise import WHOLE, Counts, Noisy
+from harness.noise import WHOLE, Counts, FieldKey, Noisy
 from harness.routing import Store
 from harness.sequences import Side, bounds, side
 
@@ -38,7 +39,7 @@ class FieldNoise:
     """One field of one operation's answers: how often it differed, and between which bounds the rate certainly is.
 
     ``open``: how often no rule excused it; ``rules``: those that did, at some time. ``shape``: what the two values
-    were the last time, without a word of theirs.
+    were the last time, without a word of theirs. ``doubtful``: how often it differed while something was written.
     """
 
     operation: str
@@ -51,6 +52,7 @@ class FieldNoise:
     open: int = 0
     rules: tuple[str, ...] = ()
     shape: str = ""
+    doubtful: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ class Baseline:
             return f"{self.store} was asked, but no pair of answers could be compared"
         asked = f"{self.store} compared with itself, {counted(self.compared, 'pair')}"
         if not self.noise:
-            return f"{asked}: no field differed by itself"
+            doubt = sum(field.doubtful > 0 for field in self.fields)
+            told = f"; {counted(doubt, 'field')} differed while something was written" if doubt else ""
+            return f"{asked}: no field differed by itself{told}"
         told = f"{asked}: {counted(len(self.noise), 'field differs by itself', 'fields differ by themselves')}"
         if self.uncovered:
             told += f"; NOT covered by a rule: {named([f'{each.operation}.{each.field}' for each in self.uncovered])}"
@@ -132,10 +136,7 @@ def judge(
     alpha: float,
 ) -> Baseline:
     """``alpha``: how likely a verdict that a field is still may be wrong, at most, each field for itself."""
-    fields = [
-        _judged(operation, field, counts.noisy.get((operation, field), Noisy()), shown, limit, alpha)
-        for (operation, field), shown in sorted(counts.shown.items())
-    ]
+    fields = [_judged(counts, key, shown, limit, alpha) for key, shown in sorted(counts.shown.items())]
     return Baseline(
         at=at,
         store=store,
@@ -150,26 +151,29 @@ def judge(
     )
 
 
-def _judged(operation: str, field: str, seen: Noisy, shown: int, limit: float, alpha: float) -> FieldNoise:
-    low, high = bounds(seen.differed, shown, alpha)
+def _judged(counts: Counts, key: FieldKey, shown: int, limit: float, alpha: float) -> FieldNoise:
+    seen, doubtful = counts.noisy.get(key, Noisy()), counts.doubtful[key]
+    low, _ = bounds(seen.differed, shown, alpha)
+    _, high = bounds(min(shown, seen.differed + doubtful), shown, alpha)
     return FieldNoise(
-        operation,
-        field,
+        *key,
         seen.differed,
         shown,
         low,
         high,
-        _finding(seen.differed, shown, limit, alpha),
+        _finding(seen.differed, doubtful, shown, limit, alpha),
         seen.open,
         tuple(sorted(seen.rules)),
         seen.shape,
+        doubtful,
     )
 
 
-def _finding(hits: int, n: int, limit: float, alpha: float) -> Finding:
+def _finding(hits: int, doubtful: int, n: int, limit: float, alpha: float) -> Finding:
+    """``doubtful``: what may have been hits. All of them are taken for such before anything is called still."""
     if hits:
         return Finding.NOISE  # no rate of 0 allows a single one
-    return Finding.STILL if side(hits, n, limit, alpha) is Side.WITHIN else Finding.UNKNOWN
+    return Finding.STILL if side(min(n, doubtful), n, limit, alpha) is Side.WITHIN else Finding.UNKNOWN
 
 
 def _use(rule: RuleSettings, counts: Counts, limit: float, alpha: float) -> RuleUse:
@@ -178,8 +182,8 @@ def _use(rule: RuleSettings, counts: Counts, limit: float, alpha: float) -> Rule
         for (operation, field), n in counts.shown.items()
         if field == rule.field and rule.operation in {"*", operation}
     )
-    used = counts.used[rule.name]
-    return RuleUse(rule.name, used, _finding(used, max(shown, used), limit, alpha))
+    used, doubted = counts.used[rule.name], counts.doubted[rule.name]
+    return RuleUse(rule.name, used, _finding(used, doubted, max(shown, used), limit, alpha))
 
 
 def propose(counts: Counts, rules: Sequence[RuleSettings], store: Store) -> tuple[RuleSettings, ...]:

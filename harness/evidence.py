@@ -72,12 +72,14 @@ class WayBack:
 class Evidence:
     """All that is known of a migration at ``generated_at``. Every stamp is aware.
 
-    ``statistics``: all processes' counts since backfill; ``by_minute`` the same, in order of time.
+    ``statistics``: all processes' counts since backfill; ``by_minute`` the same, in order of time, each of ``minutes``
+    minutes, counted from the first one's beginning.
     ``writes``: names of the operations that are writes. Their answers are not compared: what they leave behind is
     carried over as state, and verify compares that.
     ``lag_by_minute``: each store's greatest lag in seconds, where somebody recorded it.
     ``verification``: the latest one, None if there was none; ``earlier`` ones latest first.
     ``quarantined``, ``mismatches`` and ``debts`` may be samples; ``quarantined_total`` and ``debts_total`` count all.
+    So may ``audit``, ``runs``, ``earlier`` and ``rejections``, of which ``totals`` counts all, by these names.
     ``quarantined_accepted``: rows in quarantine that somebody accepted by name to leave behind.
     ``contract``: names of all operations there are, used or not. ``rogue_at``: when the latest rogue write was made.
     ``rolled_back_at``: when authority last went back to legacy.
@@ -96,6 +98,7 @@ class Evidence:
     versions: Mapping[str, str] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=Statistics)
     by_minute: tuple[tuple[datetime, Statistics], ...] = ()
+    minutes: int = 1
     lag_by_minute: tuple[tuple[datetime, Mapping[Store, float]], ...] = ()
     contract: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
@@ -123,6 +126,11 @@ class Evidence:
     holders: tuple[str, ...] = ()
     prometheus: tuple[Answer, ...] = ()
     baseline: Baseline | None = None
+    totals: Mapping[str, int] = field(default_factory=dict)
+
+    def total(self, name: str) -> int:
+        """How many there are of ``audit``, ``runs``, ``earlier`` or ``rejections``, never fewer than are listed."""
+        return max(self.totals.get(name, 0), len(getattr(self, name)))
 
     @property
     def started(self) -> bool:
@@ -218,7 +226,8 @@ def size(octets: float) -> str:
     return f"{octets:.3g} TB" if octets < 999.5 else f"{octets:,.0f} TB"
 
 
-def named(names: Sequence[str], most: int = 6) -> str:
-    """``a``, ``a and b``, ``a, b and c``; beyond ``most``: ``a, b and 17 more``."""
-    shown = list(names) if len(names) <= most else [*names[:most], f"{count(len(names) - most)} more"]
+def named(names: Sequence[str], most: int = 6, in_all: int = 0) -> str:
+    """``a``, ``a and b``, ``a, b and c``; beyond ``most``: ``a, b and 17 more``. ``in_all``: if these are not all."""
+    left = max(in_all, len(names)) - min(most, len(names))
+    shown = [*names[:most], f"{count(left)} more"] if left else list(names)
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))

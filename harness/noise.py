@@ -3,7 +3,8 @@
 Two answers of one store to one question differ for two reasons: something was written in between, or the answer is not
 a function of what is stored (an order that nobody fixed, the time of day, a random number). Only the latter is noise. A
 ``Mark`` tells them apart: two equal marks around both answers prove that nothing was written. Where the marks differ
-the pair is asked again; what never stands still is counted apart, and says nothing of any field.
+the pair is asked again; what never stands still is counted apart. A field that differed while something was written
+is in doubt: it may be noise, or the write. That it differs so rarely as to be still is not said of it then.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -71,7 +72,8 @@ class Counts:
     """What asking twice has found so far. Safe for threads.
 
     ``compared``: pairs that were settled, by operation; ``transient`` ones among them differed until something that
-    was written had passed. ``shown``: settled pairs whose answers had the field.
+    was written had passed. ``shown``: settled pairs whose answers had the field. ``doubtful``: pairs, settled later or
+    not, in which it differed while something was written; ``doubted``: in which a rule excused something of that.
     """
 
     def __init__(self) -> None:
@@ -81,7 +83,9 @@ class Counts:
         self.failed: Counter[str] = Counter()
         self.shown: Counter[FieldKey] = Counter()
         self.noisy: defaultdict[FieldKey, Noisy] = defaultdict(Noisy)
+        self.doubtful: Counter[FieldKey] = Counter()
         self.used: Counter[str] = Counter()  # pairs in which the rule of that name excused something
+        self.doubted: Counter[str] = Counter()
         self.lock = threading.Lock()
 
     def settled(self, operation: str, pair: Pair, traits: Iterable[Trait] = (), *, transient: bool = False) -> None:
@@ -96,6 +100,12 @@ class Counts:
             for name, found in by_field.items():
                 self.noisy[operation, name].add(found)
             self.used.update({trait.rule for found in by_field.values() for trait in found} - {""})
+
+    def in_doubt(self, operation: str, traits: Collection[Trait]) -> None:
+        """How a pair differed, at any of its looks, while something was written."""
+        with self.lock:
+            self.doubtful.update({(operation, trait.field) for trait in traits})
+            self.doubted.update({trait.rule for trait in traits} - {""})
 
     def unanswered(self, operation: str, *, failed: bool) -> None:
         with self.lock:
@@ -149,7 +159,7 @@ class Twice:
         return read
 
     def _read(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        pair = Pair(Outcome(), Outcome())
+        pair, doubt = Pair(Outcome(), Outcome()), set[Trait]()
         for look in range(self._patience.looks):
             if look:
                 self._wait(self._patience.look_seconds)
@@ -159,11 +169,15 @@ class Twice:
                 self.counts.settled(name, pair, transient=look > 0)
                 break
             # Asked afterwards: the same mark then means that both answers were drawn from the same rows.
-            if self._mark() == before:
-                self.counts.settled(name, pair, traits(pair, name, self._rules))
+            stood_still = self._mark() == before
+            found = traits(pair, name, self._rules)
+            if stood_still:
+                self.counts.settled(name, pair, found)
                 break
+            doubt.update(found)
         else:
             self.counts.unanswered(name, failed=False)
+        self.counts.in_doubt(name, doubt)
         return pair.legacy.answer
 
     def _ask(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pair:

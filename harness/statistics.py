@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -69,6 +69,14 @@ class Apply(StrEnum):
 
 
 OperationKey = tuple[str, Store, Role]
+
+
+def merged(parts: Iterable[Statistics]) -> Statistics:
+    """All of them together, as one of their own."""
+    whole = Statistics()
+    for part in parts:
+        whole.merge(part)
+    return whole
 
 
 class Statistics:

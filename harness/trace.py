@@ -106,8 +106,8 @@ class Trace:
             raise wrong(f'"operation" is none of {", ".join(sorted(operations))}')
         if operations[name].kind == "write" and not self.allow_writes:
             raise Refused(
-                f"{self.path}, line {number}: {name} writes, and this run only reads; "
-                "remove such lines, or allow writes with --write-ratio"
+                f"{self.path}, line {number}: {name} writes, and a trace is replayed for its reads alone; "
+                "remove such lines"
             )
         if not isinstance(arguments, dict):
             raise wrong('"arguments" is not an object')

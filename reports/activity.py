@@ -110,10 +110,12 @@ def over_time(evidence: Evidence) -> dict[str, Any]:
     counted = [at for at, _ in evidence.by_minute] + [at for at, _ in evidence.lag_by_minute]
     if not counted:
         return {"minutes_per_point": 1, "points": [], "first": None, "until": None, "confidence": 1 - ALPHA}
-    first = min(counted)
+    stretch = evidence.minutes * _MINUTE
+    first = _begin(min(counted), evidence, stretch)
     last = max([*counted, *(entry.at for entry in evidence.acts)])
-    minutes = max(1, math.ceil((last - first + _MINUTE) / _MINUTE / _POINTS))
-    width = minutes * _MINUTE
+    # As many whole stretches as it takes: no stretch is parted, and each point has equally many.
+    width = stretch * max(1, math.ceil((last - first + stretch) / stretch / _POINTS))
+    minutes = width // _MINUTE
     points: dict[int, _Point] = {}
     for at, statistics in evidence.by_minute:
         points.setdefault((at - first) // width, _Point()).counted.merge(statistics)
@@ -128,3 +130,11 @@ def over_time(evidence: Evidence) -> dict[str, Any]:
         "points": [points[place].document(first + place * width) for place in sorted(points)],
         "confidence": 1 - ALPHA,
     }
+
+
+def _begin(first: datetime, evidence: Evidence, stretch: timedelta) -> datetime:
+    """The last moment up to the first of all from which on stretches begin with points."""
+    if not evidence.by_minute:
+        return first
+    counted = evidence.by_minute[0][0]
+    return counted - math.ceil((counted - first) / stretch) * stretch

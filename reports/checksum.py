@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError, MismatchFound
+from reports.redaction import visible
 
 KEY = "checksum"
 _BYTES = 64_000_000
@@ -34,7 +35,7 @@ def checked(path: Path) -> str:
     try:
         if path.stat().st_size > _BYTES:
             raise ConfigError(no_report)
-        model = json.loads(path.read_text(encoding="utf-8"))
+        model = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -43,11 +44,19 @@ def checked(path: Path) -> str:
         raise ConfigError(no_report)
     try:
         found = checksum(model)
-    except ValueError as error:  # NaN, which no report holds
+    except (ValueError, RecursionError) as error:  # NaN, which no report holds
         raise ConfigError(no_report) from error
     if found != model[KEY]:
         raise MismatchFound(
-            f"{path} is not what was written: it says checksum {model[KEY][:64]}, and its data has {found}; "
+            f"{path} is not what was written: it says checksum {visible(model[KEY][:64])}, and its data has {found}; "
             "write the report anew with crossfade report"
         )
+    return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError for a key given twice: the checksum would see the last one, and a person the first."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
     return found

@@ -162,6 +162,10 @@ def _quarantine(model: Mapping[str, Any]) -> Iterator[str]:
     yield "## Quarantine"
     yield ""
     found = model["quarantine"]
+    if not found["total"] and model["phase"]["phase"] in {"IDLE", "PREPARED"}:
+        yield "Nothing was copied yet, so nothing can be said of quarantine."
+        yield ""
+        return
     yield f"{counted(found['total'], 'row')} in quarantine, {count(found['listed'])} listed here."
     yield ""
     if found["accepted"]:

@@ -201,7 +201,7 @@ def _verification(evidence: Evidence, redact: bool) -> dict[str, Any]:
         "examples": [] if latest is None else [_row(each, redact) for each in latest.examples[:_ROWS]],
         "examples_total": 0 if latest is None else len(latest.examples),
         "earlier": [_verified(each) for each in evidence.earlier[:_ROWS]],
-        "earlier_total": len(evidence.earlier),
+        "earlier_total": evidence.total("earlier"),
     }
 
 
@@ -262,7 +262,7 @@ def _debt(evidence: Evidence) -> dict[str, Any]:
 
 def _rejections(evidence: Evidence) -> dict[str, Any]:
     return {
-        "total": len(evidence.rejections),
+        "total": evidence.total("rejections"),
         "rows": [
             {
                 "scope": _scope(each.scope),
@@ -284,7 +284,7 @@ def _runs(evidence: Evidence) -> dict[str, Any]:
     for run in evidence.runs[:_ROWS]:
         totals = {key: _total(run.totals.get(key)) for key in _RUN_KEYS}
         rows.append({"at": iso(run.at), "seconds": run.seconds, **totals})
-    return {"total": len(evidence.runs), "rows": rows}
+    return {"total": evidence.total("runs"), "rows": rows}
 
 
 def _total(value: object) -> int | None:

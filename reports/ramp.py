@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from harness.autoramp import BY_ITSELF
 from harness.evidence import SHARES, Evidence, moved
 from harness.records import AuditEntry
 from reports.wording import iso, readable
@@ -53,7 +54,12 @@ def _at(steps: list[dict[str, Any]]) -> datetime | None:
 
 
 def _decided(act: AuditEntry, decisions: list[AuditEntry], since: datetime | None) -> list[dict[str, Any]]:
-    """The gates on which an automatic ramp took the step: those of its latest decision since the step before."""
+    """The gates on which an automatic ramp took the step: those of its latest decision since the step before.
+
+    A step by hand rests on none, though an automatic one may have been begun, and refused, just before.
+    """
+    if not act.reason.startswith(BY_ITSELF):
+        return []
     between = [each for each in decisions if each.at <= act.at and (since is None or each.at >= since)]
     told = [gates_of(each.detail) for each in between]
     return next((each for each in reversed(told) if each), [])

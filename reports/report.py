@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -65,9 +66,13 @@ class Report:
             for file in chosen:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 # Beside it first, then in its place: whoever has the old one open never sees half of the new one.
-                draft = file.with_name(f".{file.name}.draft")
-                draft.write_text(renderings[file.suffix](), encoding="utf-8", errors="backslashreplace")
-                draft.replace(file)
+                # A name of its own: somebody else may be writing to the same place.
+                draft = file.with_name(f".{file.name}.{uuid4().hex[:8]}.draft")
+                try:
+                    draft.write_text(renderings[file.suffix](), encoding="utf-8", errors="backslashreplace")
+                    draft.replace(file)
+                finally:
+                    draft.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot write the report to {path}: {error.strerror}; choose another place") from error
         return tuple(chosen)

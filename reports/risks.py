@@ -65,7 +65,7 @@ def _data(evidence: Evidence) -> Iterator[Risk]:
         text = f"{counted(evidence.quarantined_accepted, 'row')} of legacy will be left behind, accepted by name"
         yield "left_behind", text, "see below that each of them may go; their scopes are without them in new"
     if evidence.rejections:
-        text = f"{counted(len(evidence.rejections), 'scope')} could not be carried over"
+        text = f"{counted(evidence.total('rejections'), 'scope')} could not be carried over"
         yield "rejections", text, "mend what their errors say, then crossfade catchup"
 
 

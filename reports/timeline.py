@@ -17,7 +17,7 @@ _ENTRIES = 100
 def timeline(evidence: Evidence) -> dict[str, Any]:
     """The newest entries, in order of time."""
     newest = sorted(evidence.audit, key=lambda entry: entry.at)[-_ENTRIES:]
-    return {"total": len(evidence.audit), "entries": list(_entries(newest))}
+    return {"total": evidence.total("audit"), "entries": list(_entries(newest))}
 
 
 def _entries(newest: Sequence[AuditEntry]) -> Iterator[dict[str, Any]]:

@@ -109,7 +109,7 @@ def _carrying(settings: Settings) -> tuple[Alert, ...]:
             "Changes in {{ $labels.store }} are carried over late",
             "The oldest change in {{ $labels.store }} has waited for {{ $value | humanizeDuration }}; the gate allows "
             f"{limit:g} s. Look at the catch-up workers, and at rejected scopes in crossfade status.",
-            "runbook.md#catch-up-as-a-service",
+            "runbook.md#changes-are-not-carried-over",
         ),
         Alert(
             "CrossfadeDirtyKeysGrowing",
@@ -119,7 +119,7 @@ def _carrying(settings: Settings) -> tuple[Alert, ...]:
             "Catch-up does not keep up with {{ $labels.store }}'s writers",
             "{{ $value | humanize }} changes wait in {{ $labels.store }}, and they become more. More workers, or fewer "
             "writers for a while; an act that moves authority gives up meanwhile.",
-            "runbook.md#catch-up-as-a-service",
+            "runbook.md#changes-are-not-carried-over",
         ),
         Alert(
             "CrossfadeCatchupStopped",
@@ -130,7 +130,7 @@ def _carrying(settings: Settings) -> tuple[Alert, ...]:
             "Changes wait, and nobody carries them over",
             "{{ $value | humanize }} changes have waited for five minutes, and catch-up settled none. Is crossfade "
             "catchup --follow running, and can it reach both stores?",
-            "runbook.md#catch-up-as-a-service",
+            "runbook.md#changes-are-not-carried-over",
         ),
         Alert(
             "CrossfadeScopeRejected",

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as CheckoutTimeout
 
 from harness.errors import (
     CannotHold,
+    ConfigError,
     Conflict,
     CrossfadeError,
     InvalidRecord,
@@ -93,6 +94,10 @@ def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
         return InvalidRecord(f"{store}: {error.diag.column_name or 'a column'} must not be NULL; give it a value")
     if state == "23503":
         return CannotHold(f"{store}: the record refers to what is not there{f' (rule{rule})' if rule else ''}")
+    if state == "22023" and "time zone" in said:  # the only one that we ever name
+        return ConfigError(
+            f"legacy.time_zone names no time zone that {store}'s server knows; give an IANA name, as in Europe/Berlin"
+        )
     if state.startswith("22"):  # here the server's own line quotes the value
         return InvalidRecord(f"{store}: a value does not fit its column (SQLSTATE {state}); change it")
     if state[:2] in {"P0", "54"}:  # a trigger's own error, whose words may quote the row, or a limit of an index

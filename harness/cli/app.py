@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from harness.config import Settings, load
-from harness.errors import CrossfadeError, Refused
+from harness.errors import ConfigError, CrossfadeError, Refused
 from harness.routing import percent
+
+
+class Outlet(Console):
+    """A console whose reader may go, as ``head`` does: what is said then is lost, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _silence(self.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +49,40 @@ class App:
         self.log.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def result(self, document: Mapping[str, Any], show: Callable[[Console], None]) -> None:
-        """The command's result: one JSON document for scripts, or what ``show`` prints for people."""
-        if self.json:
-            click.echo(json.dumps(document, default=str, ensure_ascii=False))
-        else:
-            show(self.out)
+        """The command's result: one JSON document for scripts, or what ``show`` prints for people.
+
+        A reader that has gone has seen enough: the command ends as it would have. Raises ConfigError where the result
+        cannot be written for another reason, as on a full disk.
+        """
+        try:
+            if self.json:
+                click.echo(json.dumps(document, default=str, ensure_ascii=False))
+            else:
+                show(self.out)
+        except BrokenPipeError:
+            _silence(sys.stdout)
+        except OSError as error:
+            _silence(sys.stdout)
+            raise ConfigError(
+                f"cannot write the result to standard output: {error.strerror}. What was done stays done; crossfade "
+                "status shows it"
+            ) from error
 
 
-def command(example: str, *, name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
+def command(
+    example: str, *, name: str | None = None, settings: bool = True
+) -> Callable[[Callable[..., Any]], click.Command]:
     """A click command with ``--config`` and ``--json``, an example in its help, and our exit codes.
 
-    The function gets an ``App`` first. Errors of ours become one line on standard error.
+    The function gets an ``App`` first, with the defaults if it needs no ``settings``. Errors of ours become one line on
+    standard error.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         def run(config: Path | None, as_json: bool, **arguments: Any) -> None:
-            log = Console(stderr=True)
+            log = Outlet(stderr=True)
             try:
-                app = App(load(config, os.environ), as_json, Console(), log)
+                app = App(load(config, os.environ) if settings else Settings(), as_json, Outlet(), log)
                 with _stopping(app.stop):
                     function(app, **arguments)
             except CrossfadeError as error:
@@ -127,10 +152,29 @@ def confirmed(app: App, question: str, *, yes: bool) -> None:
     """Ask before an act, unless ``--yes`` was given; Refused where nobody can be asked."""
     if yes:
         return
-    if app.json or not sys.stdin.isatty():
+    if app.json or not keys_at_hand():
         raise Refused(f"{question} Nobody is there to ask: give --yes to say so beforehand")
-    if not click.confirm(question, err=True):
+    # Here Ctrl-C is an answer. To ask for a stop would leave the question standing, and a later yes be obeyed.
+    asking = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)  # the question's line is still open
+        agreed = False
+    finally:
+        signal.signal(signal.SIGINT, asking)
+    if not agreed:
         raise Refused("nothing was changed, as you wished")
+
+
+def keys_at_hand() -> bool:
+    """Whether standard input is a terminal. It may also be closed."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def quiet_driver() -> None:
+    """Let the driver's pool say nothing of a store that is away, in this process: we say it ourselves."""
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 
 def actor() -> str:
@@ -166,6 +210,12 @@ def _said(value: object) -> str:
 def _plain(text: str) -> str:
     """Text that rich must not read as markup."""
     return text.replace("[", "\\[")
+
+
+def _silence(stream: IO[str]) -> None:
+    """Let what is still to be written to the stream vanish, or Python itself complains of it at its end."""
+    with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def show(out: Console, found: Assessment) -> None:
         findings.add_row(severity, finding.text.replace("[", "\\["), ", ".join(finding.examples).replace("[", "\\["))
     out.print(findings)
     out.print(f"[bold]{found.recommendation}[/]", highlight=False)
-    out.print(found.settings_to_copy.replace("[", "\\["), highlight=False)
+    out.print(found.settings_to_copy, markup=False, highlight=False, soft_wrap=True)  # to be copied as it stands
 
 
 def estimated(found: Estimate) -> Table:

@@ -13,10 +13,12 @@ from rich.console import Console
 from adapters.postgres.crossing import count_moving
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.locks import command_lock
+from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores
 from harness.cli.app import App, actor, facts
 from harness.cli.report import gather
 from harness.errors import IllegalPhase, Overtaken, Refused
+from harness.evidence import counted
 from harness.failpoints import passing
 from harness.gates import evaluate
 from harness.moving import Act, Stand
@@ -115,7 +117,7 @@ def plan(
     if gated:
         obstacles |= {
             gate.name: gate.evidence
-            for gate in evaluate(gather(stores), stores.settings.gates)
+            for gate in evaluate(gather(stores, total=StatisticsBook(stores.new).total), stores.settings.gates)
             if gate.verdict is not Verdict.PASS
         }
     left = {name: text for name, text in obstacles.items() if name in _INSUPERABLE or name not in despite}
@@ -269,14 +271,21 @@ def show_plan(out: Console, document: dict[str, Any]) -> None:
         rows["unpinned"] = gone
     if document["loser"] is not None:
         gainer = Store(document["loser"]).other
-        rows["moves"] = f"{document['scopes']:,} scopes with {document['records']:,} records, to {gainer}"
+        rows["moves"] = (
+            f"{counted(document['scopes'], 'scope')} with {counted(document['records'], 'record')}, to {gainer}"
+        )
     if document["left_behind"]:
         rows["left behind"] = f"{len(document['left_behind']):,} records"
-    for name, text in document["obstacles"].items():
-        rows[f"in the way: {name}"] = text
     if "epoch" in document:
         rows["epoch"] = document["epoch"]
     out.print(facts(rows))
+    show_obstacles(out, document["obstacles"])
+
+
+def show_obstacles(out: Console, obstacles: Mapping[str, str]) -> None:
+    """A line for each, with its name as --despite wants it."""
+    for name, text in obstacles.items():
+        out.print(f"in the way: {name}: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def act_on(

@@ -33,7 +33,7 @@ from adapters.prompts.workload import READ_MIX, Key, PromptCalls, default_mix, d
 from harness.baseline import Baseline, FieldNoise, Finding, as_toml, judge, propose
 from harness.cli.app import App, FiniteRange, actor, command, facts, reason_option
 from harness.compare import check_rules
-from harness.errors import NotPrepared, Refused
+from harness.errors import NotPrepared, Refused, StoreUnavailable
 from harness.evidence import counted, share
 from harness.noise import WHOLE, Patience, Twice
 from harness.operations import operations_of
@@ -85,7 +85,7 @@ class Plan:
 @click.option("--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="Calls made at once.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Makes the calls repeatable.")
 @click.option("--mix", help="Weights of operations, as find_by_id=3,find_all=1.")
-@click.option("--trace", type=click.Path(path_type=Path), help="The reads of this recorded trace instead of a mix.")
+@click.option("--trace", type=click.Path(path_type=Path), help="A recorded trace of reads instead of a mix.")
 @click.option("--speed", type=FiniteRange(0), default=1.0, show_default=True, help="Pace of a trace; 0: flat out.")
 @reason_option
 def baseline(app: App, store: str, **options: Any) -> None:
@@ -98,11 +98,18 @@ def baseline(app: App, store: str, **options: Any) -> None:
     plan = Plan(store=Store(store), **options)
     with opened(app.settings, application=_APPLICATION) as stores:
         found, document = take_baseline(app, stores, plan)
+        lost = None
+        try:
+            document["kept"] = _kept(stores, found, plan.reason)
+        except StoreUnavailable as error:  # told first: what took so long to learn is not to be lost with a store
+            lost = error
         app.result(document, lambda out: show(out, found, document))
+        if lost is not None:
+            raise lost
 
 
 def take_baseline(app: App, stores: Stores, plan: Plan) -> tuple[Baseline, dict[str, Any]]:
-    """Carry the plan out, keep the result if there is a ledger; the result, and what ``--json`` prints."""
+    """Carry the plan out; the result, and what ``--json`` prints."""
     rules = stores.settings.compare.rules
     check_rules(rules, operations_of(PromptRepository))
     if plan.store is Store.NEW:
@@ -129,7 +136,7 @@ def take_baseline(app: App, stores: Stores, plan: Plan) -> tuple[Baseline, dict[
         "late_seconds": round(performed.late_seconds, 3),
         "proposals": [asdict(rule) for rule in proposals],
         "toml": as_toml(proposals),
-        "kept": _kept(stores, found, plan.reason),
+        "kept": False,
     }
 
 
@@ -203,7 +210,7 @@ def show(out: Console, found: Baseline, document: dict[str, Any]) -> None:
                 "compared": compared,
                 "not settled": f"{found.unsettled:,} met a write each time, {found.failed:,} got no answer",
                 "still": _still(found),
-                "kept": "in the ledger" if document["kept"] else "no: there is no ledger before crossfade prepare",
+                "kept": "in the ledger" if document["kept"] else "no: there is no ledger, or none in reach",
             }
         )
     )
@@ -236,7 +243,9 @@ _SAID = {
 def _still(found: Baseline) -> str:
     still = sum(each.finding is Finding.STILL for each in found.fields)
     unknown = sum(each.finding is Finding.UNKNOWN for each in found.fields)
-    return f"{counted(still, 'field')}, certainly below {share(found.limit)}; too little evidence of {unknown:,} more"
+    told = f"{counted(still, 'field')}, certainly below {share(found.limit)}; too little evidence of {unknown:,} more"
+    doubtful = sum(each.finding is Finding.UNKNOWN and each.doubtful > 0 for each in found.fields)
+    return f"{told}, {doubtful:,} of which differed while something was written" if doubtful else told
 
 
 def _cells(each: FieldNoise) -> list[str]:

@@ -65,6 +65,13 @@ def _work(
     counting = Beat("roll-up", lambda: rolled(Statistics()), ROLL_UP_SECONDS, failed=lambda _: None, once_more=True)
 
     def one(carrier: BothWays) -> Carried:
+        try:
+            return carry(carrier)
+        except Exception:
+            app.stop.set()  # or its fellows went on in silence, one worker fewer
+            raise
+
+    def carry(carrier: BothWays) -> Carried:
         if following:
             return follow(
                 carrier,
@@ -87,11 +94,13 @@ def _work(
     if following:
         watching.start()
     counting.start()
-    with ThreadPoolExecutor(workers, "catchup") as pool:
-        done = sum(pool.map(one, carriers), Carried())
-    watching.stop()
-    counting.stop()
-    counting.join(ROLL_UP_SECONDS)
+    try:
+        with ThreadPoolExecutor(workers, "catchup") as pool:
+            done = sum(pool.map(one, carriers), Carried())
+    finally:
+        watching.stop()
+        counting.stop()
+        counting.join(ROLL_UP_SECONDS)
     return {
         "carried": done.notes,
         "upserted": done.upserted,

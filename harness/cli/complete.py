@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import click
+from rich.console import Console
 
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.locks import command_lock
@@ -13,7 +14,7 @@ from adapters.postgres.ledger.quarantine import by_reason
 from adapters.postgres.removal import forget_notes, remove_triggers, stop_noting
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
-from harness.cli.authority import LOCK, despite_option, dry_run_option, recover, refuse
+from harness.cli.authority import LOCK, despite_option, dry_run_option, recover, refuse, show_obstacles
 from harness.cli.report import gather
 from harness.failpoints import passing
 from harness.gates import evaluate
@@ -49,9 +50,14 @@ def complete(app: App, yes: bool, despite: tuple[str, ...], dry_run: bool, reaso
             confirmed(app, "Let go of legacy? There is no way back from this.", yes=yes)
             noted = f"{reason} (despite {', '.join(despite)})".strip() if despite else reason
             document |= {"changed": True, "phase": let_go(app, stores, noted, despite).value}
-    app.result(document, lambda out: out.print(facts(document)))
+    app.result(document, lambda out: _show(out, document))
     if dry_run:
         refuse(obstacles)
+
+
+def _show(out: Console, document: dict[str, Any]) -> None:
+    out.print(facts({name: value for name, value in document.items() if name != "obstacles"}))
+    show_obstacles(out, document["obstacles"])
 
 
 def obstacles_of(stores: Stores) -> dict[str, str]:

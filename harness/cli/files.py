@@ -21,7 +21,7 @@ def written_at_once(path: Path) -> Iterator[TextIO]:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from error
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -30,6 +30,6 @@ def written_at_once(path: Path) -> Iterator[TextIO]:
             os.fsync(file.fileno())  # the name must not be durable before the content is
         temporary.replace(path)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from error
     finally:
         temporary.unlink(missing_ok=True)

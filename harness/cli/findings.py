@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import ConfigError
+from harness.cli.files import written_at_once
 from harness.records import RowDifference
 
 _PROSE = {"name", "description", "content", "system_message"}  # what people wrote; the other fields tell no secret
@@ -54,21 +52,9 @@ class Findings:
         if path is None:
             yield Findings()
             return
-        try:
-            number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        except OSError as error:
-            raise ConfigError(f"cannot write to {path}: {error.strerror}; give --out another place") from error
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as file:
+        with written_at_once(path) as file:
 
-                def add(difference: RowDifference) -> None:
-                    file.write(json.dumps(example(difference, show_values), ensure_ascii=False) + "\n")
+            def add(difference: RowDifference) -> None:
+                file.write(json.dumps(example(difference, show_values), ensure_ascii=False) + "\n")
 
-                yield Findings(add)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
+            yield Findings(add)

@@ -12,7 +12,7 @@ from harness.config import DEFAULT_FILE
 from harness.errors import ConfigError
 
 
-@command("crossfade init")
+@command("crossfade init", settings=False)  # it is there to get out of a file that cannot be read, too
 @click.option(
     "--file", "path", type=click.Path(path_type=Path), default=DEFAULT_FILE, show_default=True, help="Where to."
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from importlib.metadata import version
 
 import click
+
+from harness.cli.app import quiet_driver
 
 # Name, and the module that holds it: imported when it is asked for, so that --help is quick.
 COMMANDS = {
@@ -62,5 +63,4 @@ def main() -> None:
     Example:
       crossfade demo
     """
-    # Its warnings of a store that is away would only repeat our own message.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    quiet_driver()

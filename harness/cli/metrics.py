@@ -94,7 +94,7 @@ def standing_of(stores: Stores, counted: RunningTotal) -> Standing:
         phase=evidence.phase.phase,
         enforcing={store: mode == "enforce" for store, mode in fresh.guard_modes().items()},
         verified=0.0 if verified is None else verified.at.timestamp(),
-        rejected=len(evidence.rejections),
+        rejected=evidence.total("rejections"),
         gates={gate.name: gate.verdict for gate in evaluate(evidence, fresh.settings.gates)},
     )
 

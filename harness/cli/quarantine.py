@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from adapters.postgres.held_rows import Field, HeldRows, image
 from adapters.postgres.ledger import quarantine as book
@@ -205,20 +204,13 @@ def _show_list(out: Console, document: Mapping[str, Any]) -> None:
     if not document["total"]:
         out.print("nothing is in quarantine", highlight=False)
         return
-    table = Table("key", "reason", "in legacy", "scope", "since", "accepted", box=None)
-    table.columns[0].no_wrap = True
+    # Keys, reasons and scopes are there to be copied, so they are never cut off, whatever the terminal's width.
     for row in document["rows"]:
-        accepted = f"by {row['accepted_by'] or 'unknown'}: {row['accepted']}" if row["accepted"] is not None else "–"
-        cells = (
-            row["key"],
-            row["reason"],
-            f"{row['part']} {row['local']}",
-            row["scope"] or "–",
-            row["since"][:19],
-            accepted,
-        )
-        table.add_row(*(text.replace("[", "\\[") for text in cells))
-    out.print(table)
+        lines = [f"{row['key']}  {row['reason']}"]
+        lines.append(f"  {row['part']} {row['local']}, scope {row['scope'] or '–'}, since {row['since'][:19]}")
+        if row["accepted"] is not None:
+            lines.append(f"  accepted by {row['accepted_by'] or 'unknown'}: {row['accepted']}")
+        out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     shown = len(document["rows"])
     more = f", {shown:,} of them here" if shown < document["total"] else ""
     out.print(f"{document['total']:,} in quarantine, {document['accepted']:,} accepted{more}", highlight=False)

@@ -7,7 +7,7 @@ import click
 from adapters.prompts.migration import opened
 from harness.cli.app import PERCENT, App, command, facts, reason_option
 from harness.cli.authority import act_on, despite_option, dry_run_option
-from harness.cli.autoramp import ramp_by_itself, steer
+from harness.cli.autoramp import Retreated, ramp_by_itself, steer
 from harness.cli.shares import Wish
 from harness.errors import ConfigError
 from harness.routing import Store
@@ -31,10 +31,10 @@ class Pin(click.ParamType[tuple[str, Store]]):
 @click.option("--writes", type=PERCENT, help="Percent of scopes whose writes new takes.")
 @click.option("--shadow", type=PERCENT, help="Percent of operations that are compared with the other store.")
 @click.option("--pin", type=Pin(), help="Give a scope, or an organization, to a store whatever the percent says.")
-@click.option("--auto", "steering", flag_value="auto", help="Follow the plan of [ramp] as long as the gates pass.")
-@click.option("--pause", "steering", flag_value="pause", help="Let the automatic ramp stay where it is.")
-@click.option("--resume", "steering", flag_value="resume", help="Let the automatic ramp go on.")
-@click.option("--stop", "steering", flag_value="stop", help="End the automatic ramp where it is.")
+@click.option("--auto", is_flag=True, help="Follow the plan of [ramp] as long as the gates pass.")
+@click.option("--pause", is_flag=True, help="Let the automatic ramp stay where it is.")
+@click.option("--resume", is_flag=True, help="Let the automatic ramp go on.")
+@click.option("--stop", is_flag=True, help="End the automatic ramp where it is.")
 @click.option("--unpin", metavar="NAME", help="Let the percent decide again over a scope or an organization.")
 @despite_option
 @dry_run_option
@@ -46,11 +46,11 @@ def ramp(
     writes: float | None,
     shadow: float | None,
     pin: tuple[str, Store] | None,
-    steering: str | None,
     unpin: str | None,
     despite: tuple[str, ...],
     dry_run: bool,
     reason: str,
+    **steer_by: bool,
 ) -> None:
     """Change the route: PERCENT of reads and writes, or each on its own. Running processes follow within a second.
 
@@ -60,12 +60,18 @@ def ramp(
     With --auto it goes through the steps of [ramp] by itself: on when every gate passes, back when one fails (exit code
     3), and it holds while one is inconclusive. It stops when the route is changed by hand. After a crash give it again.
     """
-    if steering is not None:
-        if any(each is not None for each in (percent, reads, writes, shadow, pin, unpin)) or dry_run or despite:
-            raise click.UsageError(f"--{steering} goes by the plan in the settings; give it alone, or with --reason")
+    if steering := [name for name, given in steer_by.items() if given]:
+        others = any(each is not None for each in (percent, reads, writes, shadow, pin, unpin)) or dry_run or despite
+        if others or len(steering) > 1:
+            raise click.UsageError(f"--{steering[0]} goes by the plan in the settings; give it alone, or with --reason")
         with opened(app.settings) as stores:
-            by_itself = steering == "auto"
-            document = ramp_by_itself(app, stores, reason) if by_itself else steer(stores, steering, reason)
+            by_itself = steering == ["auto"]
+            try:
+                document = ramp_by_itself(app, stores, reason) if by_itself else steer(stores, steering[0], reason)
+            except Retreated as retreated:
+                if app.json:  # people read the error, which says the same
+                    app.result(retreated.document, lambda _: None)
+                raise
         app.result(document, lambda out: out.print(facts(document)))
         return
     if all(each is None for each in (percent, reads, writes, shadow, pin, unpin)):

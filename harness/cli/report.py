@@ -27,16 +27,18 @@ from adapters.postgres.rogue import kept
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command
+from harness.errors import StoreTimeout
 from harness.evidence import Evidence, WayBack, moved
 from harness.gates import Gate, decide, evaluate
 from harness.operations import operations_of
 from harness.phases import Phase
 from harness.records import AuditEntry, PhaseState, Verdict
 from harness.routing import Store
-from harness.statistics import Statistics
+from harness.statistics import Statistics, merged
 from reports.report import build, checked
 
 _SHOWN = 200  # quarantined rows, mismatches, rejections and audit entries in one report, at most
+_STRETCHES = 480  # that a report's time is read in, at most
 _LOOKED_THROUGH = 10_000  # audit entries searched for the act from which evidence counts
 
 
@@ -95,15 +97,18 @@ def gather(
     """
     phase: PhaseState = stores.phases.present()
     evidence, statistics = EvidenceBook(stores.new), StatisticsBook(stores.new)
-    audit = AuditBook(stores.new).entries(_LOOKED_THROUGH)
+    # Without an automatic ramp's own entries: one that tries for hours makes thousands, and would hide the others.
+    audit = AuditBook(stores.new).entries(_LOOKED_THROUGH, without="auto ")
     since = max((entry.at for entry in audit if _renews(entry)), default=None)
     counted_since = max(filter(None, (since, begin)), default=None)
-    by_minute = () if total else statistics.by_minute(counted_since)
+    minutes, by_minute = (1, []) if total else statistics.by_stretch(counted_since, _STRETCHES)
+    # Of one reading: what is counted meanwhile is in the whole and in its minute, or in neither.
+    whole = total(counted_since) if total else merged(counted for _, counted in by_minute)
     latest = evidence.standing()
     undecided, quarantined = by_reason(stores.new, accepted=False).total(), by_reason(stores.new).total()
     # What is to be decided first, then what was accepted.
     shown = [row for accepted in (False, True) for row in listed(stores.new, accepted=accepted, limit=_SHOWN)]
-    debts, act = owed(stores.new), stores.journal.pending()
+    debts, act, totals = owed(stores.new), stores.journal.pending(), evidence.totals()
     asked = stores.settings.gates
     queries = [each for each in asked.prometheus if gates is None or each.gate in gates]
     return Evidence(
@@ -116,8 +121,9 @@ def gather(
             "legacy": f"PostgreSQL {check_server(stores.legacy, Store.LEGACY)}",
             "new": f"PostgreSQL {check_server(stores.new, Store.NEW)}",
         },
-        statistics=(total or statistics.total)(counted_since),
+        statistics=whole,
         by_minute=tuple(by_minute),
+        minutes=minutes,
         lag_by_minute=() if total else tuple(LagBook(stores.new).by_minute(counted_since)),
         contract=frozenset(operations_of(PromptRepository)),
         writes=frozenset(name for name, each in operations_of(PromptRepository).items() if each.kind == "write"),
@@ -126,13 +132,13 @@ def gather(
         backlog=stores.backlogs(),
         quarantined=tuple(shown[:_SHOWN]),
         quarantined_total=quarantined,
-        quarantined_accepted=quarantined - undecided,
+        quarantined_accepted=max(0, quarantined - undecided),  # one may have gone between the two counts
         mismatches=tuple(
             each for each in evidence.mismatches(_SHOWN) if counted_since is None or each.at >= counted_since
         ),
         rejections=tuple(evidence.rejections(_SHOWN)),
         uncaptured=tuple(dict.fromkeys([*stores.uncaptured_tenants(), *stores.uncopied_tenants()])),
-        audit=tuple(audit[:_SHOWN]),
+        audit=tuple(AuditBook(stores.new).entries(_SHOWN)),
         runs=tuple(evidence.runs(20)),
         new_only=stores.queue.new_only(),
         rogue_writes=stores.rogue_writes(),
@@ -143,6 +149,12 @@ def gather(
         acts=tuple(entry for entry in reversed(audit) if moved(entry)),
         unfinished="" if act is None else f"{act.command} of {act.actor}",
         prometheus=ask(queries, asked.prometheus_url),
+        totals={
+            "audit": totals["audit"],
+            "rejections": totals["rejection"],
+            "runs": totals["run"],
+            "earlier": totals["verification"] - (latest is not None),
+        },
     )
 
 
@@ -158,11 +170,15 @@ def gather_all(stores: Stores) -> Evidence:
 
 
 def _way_back(stores: Stores) -> WayBack | None:
+    """None after complete, and where counting takes longer than ``pool.statement_seconds``."""
     before = stores.stand()
     if before.phase is Phase.COMPLETE:
         return None
     after, new = replace(before, writes_percent=0.0, pins={}), Store.NEW
-    scopes, records = count_moving(stores.engine(new), new, stores.parts_of(new), stores.salt, before, after)
+    try:
+        scopes, records = count_moving(stores.engine(new), new, stores.parts_of(new), stores.salt, before, after)
+    except StoreTimeout:  # so many rows are no reason to have no report
+        return None
     move, (command, seconds) = stores.settings.move, stores.journal.last() or ("", None)
     return WayBack(scopes, records, move.fence_seconds, move.attempts, command, seconds)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from adapters.postgres.rogue import Rogue, kept
 from adapters.prompts.migration import opened
@@ -56,12 +56,14 @@ def _show(out: Console, document: dict[str, Any]) -> None:
     if not document["writes"]:
         out.print("no rogue writes", highlight=False)
         return
-    table = Table("at", "store", "operation", "scope", "by", "changed", box=None)
+    # What was lost is there to be written once more, so nothing is cut off, whatever the terminal's width.
     for each in document["writes"]:
         by = f"{each['role']} ({each['application']})" if each["application"] else each["role"]
-        row = (each["at"], each["store"], each["operation"], each["scope"] or "–", by, ", ".join(each["changed"]))
-        table.add_row(*(text.replace("[", "\\[") for text in row))
+        lines = [f"{each['at'][:19]}  {each['store']}  {each['operation']}  {each['scope'] or '–'}"]
+        lines.append(f"  by {by}; changed: {', '.join(each['changed'])}")
         for name in ("before", "after"):
             if each.get(name) is not None:
-                table.add_row("", "", name, str(each[name]).replace("[", "\\["), "", "")
-    out.print(table)
+                lines.append(f"  {name}: {json.dumps(each[name], ensure_ascii=False)}")
+        out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    if (left := sum(document["total"].values()) - len(document["writes"])) > 0:
+        out.print(f"… and {left:,} earlier ones; --limit shows more", highlight=False)

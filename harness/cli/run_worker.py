@@ -21,6 +21,7 @@ from adapters.prompts.contract import PromptRepository
 from adapters.prompts.migration import Stores, opened
 from adapters.prompts.trace_codec import PromptCodec
 from adapters.prompts.workload import Key, OwnScopes, PromptCalls
+from harness.cli.app import quiet_driver
 from harness.config import Settings
 from harness.errors import CrossfadeError
 from harness.router import Router
@@ -63,6 +64,7 @@ class Snapshot:
 
 def work(share: Share, pipe: Pipe, stop: SharedEvent) -> None:
     """Run the share, sending a snapshot every half second and a last one with what was performed."""
+    quiet_driver()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent asks to stop, once, for all
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:

@@ -167,9 +167,14 @@ def next_step(document: dict[str, Any]) -> str:
         return "crossfade backfill: indexes of prompts were put off, and it builds them at its end"
     if document["rejected"]:
         return "mend what is refused (see rejected), then crossfade catchup"
-    if document["rogue_writes"]:
+    if document["rogue_writes"] and "rogue" in _open(document):  # of old ones a verification has told since
         return "crossfade rogue: writes went to a store without authority; then crossfade verify"
     return NEXT_STEP[Phase(document["phase"])]
+
+
+def _open(document: dict[str, Any]) -> set[str]:
+    """The gates that do not pass."""
+    return {each["name"] for each in document["gates"] if each["verdict"] != Verdict.PASS}
 
 
 def show(out: Console, document: dict[str, Any]) -> None:

@@ -23,10 +23,11 @@ from harness.cli.app import App, FiniteRange, command, facts
 from harness.cli.findings import Findings
 from harness.cli.findings import example as example
 from harness.cli.findings import shown as shown
-from harness.errors import ConfigError, MismatchFound
+from harness.errors import ConfigError, MismatchFound, Refused
 from harness.narrowing import MILLION
 from harness.phases import Phase
 from harness.records import Kind, RowDifference, Verdict, Verification
+from harness.routing import Store
 from harness.verify import Asked, Checkpoints, Verify, as_json, said
 
 _SEEDS = 2**31
@@ -140,6 +141,8 @@ def verify_stores(
 ) -> Verification:
     """Verify, and keep the result in the ledger. ``sides``: both stores' rows, if not all of them."""
     stores.require(Phase.BACKFILLED)
+    if Store.LEGACY not in stores.left:
+        raise Refused("legacy was let go of, and Crossfade is uninstalled there; there is nothing to compare any more")
     legacy, new = sides or (stores.legacy_side, stores.new_side)
     settings, most = app.settings.verify, app.settings.pool.max_connections - _SPARE_CONNECTIONS
     if settings.workers > most:

@@ -17,9 +17,9 @@ import click
 from rich.live import Live
 
 from adapters.prompts.migration import opened
-from harness.cli.app import App
+from harness.cli.app import App, keys_at_hand
 from harness.cli.watch_frame import HEIGHT, WIDTH, frame
-from harness.cli.watching import Watching
+from harness.cli.watching import SLOW_SECONDS, Watching
 from harness.watched import told
 
 _STEP_SECONDS = 0.1  # how soon a key or a signal is noticed
@@ -30,7 +30,8 @@ def watch(app: App, seconds: float) -> None:
     """Show the migration until q, SIGINT or SIGTERM. Raises StoreUnavailable for a store that is away to begin with."""
     with opened(app.settings, application="crossfade status") as stores:
         watching = Watching(stores)
-        with watching.looking(seconds):
+        # However rarely it is shown: a curve wants a look in each of its points, and nothing shown is to be old.
+        with watching.looking(min(seconds, SLOW_SECONDS)):
             if app.json or not app.out.is_terminal or app.out.is_dumb_terminal:
                 _in_blocks(app, watching, seconds)
             else:
@@ -42,7 +43,7 @@ def _on_screen(app: App, watching: Watching, seconds: float) -> None:
         while math.isinf(watching.age):
             if ended(_STEP_SECONDS):
                 return
-        hint = "q quits" if sys.stdin.isatty() else "Ctrl-C quits"
+        hint = "q quits" if keys_at_hand() else "Ctrl-C quits"
         while True:
             shown = watching.begun
             width, height = max(_NARROWEST, app.out.width), max(_LOWEST, app.out.height)
@@ -74,7 +75,7 @@ def _keys(app: App) -> Iterator[Callable[[float], bool]]:
 
     Within the block keys are read as they are struck and not echoed; afterwards the terminal is as it was.
     """
-    if not sys.stdin.isatty():
+    if not keys_at_hand():
         yield app.stop.wait
         return
     descriptor = sys.stdin.fileno()

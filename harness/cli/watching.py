@@ -2,7 +2,7 @@
 
 Two threads look. The quick one asks for phase, route, queues and what was counted within the last minutes: a few small
 queries. The slow one judges the gates and reads the rest of ``status``, at most every ten seconds and for a ninth
-of the time. Neither reads the whole history twice.
+of the time. Neither reads the whole history more than once an hour.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Watching:
             with self._noting(Store.LEGACY):
                 backlogs[Store.LEGACY] = self._backlog(Store.LEGACY)
         with self._lock:
-            self._quick |= quick
+            self._quick = quick or self._quick  # the whole of it: what was said before prepare is not so any more
             for name, of in (("dirty", "notes"), ("lag_seconds", "lag_seconds")):
                 self._quick[name] = {store.value: getattr(backlogs.get(store), of, None) for store in Store}
         if quick and quick["phase"] != Phase.IDLE:
@@ -156,7 +156,7 @@ class Watching:
                 self._pulse.take(time.monotonic(), taken, lag)
 
     def _begin_pulse(self) -> None:
-        now = datetime.now(UTC)
+        _, now = StatisticsBook(self._stores.new).moment()  # minutes are the ledger's
         window = window_of(self._stores.settings.shadow.roll_up_seconds)
         self._lately_since = (now - timedelta(seconds=LATELY)).replace(second=0, microsecond=0)
         begin = now - timedelta(seconds=POINTS * window + LATELY)

@@ -135,11 +135,12 @@ def quarantine(evidence: Evidence, terms: Terms) -> Finding:
 def rejections(evidence: Evidence, terms: Terms) -> Finding:
     if not evidence.rejections:
         return _settled_or_unknown(evidence, "every scope could be carried over", scopes=0)
+    total = evidence.total("rejections")
     scopes = [each.scope or "records without a scope" for each in evidence.rejections]
     return failed(
-        f"{counted(len(scopes), 'scope')} could not be carried over: {named(scopes)}",
+        f"{counted(total, 'scope')} could not be carried over: {named(scopes, in_all=total)}",
         "mend what their errors say, then crossfade catchup",
-        scopes=len(scopes),
+        scopes=total,
     )
 
 

@@ -18,6 +18,7 @@ from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.quarantine import held
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptType
 from harness.cli.authority import LOCK, act_on, begin, plan
+from harness.cli.autoramp import ramp_by_itself
 from harness.cli.complete import let_go, obstacles_of
 from harness.cli.cutover import to_new
 from harness.cli.quarantine import accept_rows
@@ -111,6 +112,8 @@ def test_there_and_back_with_the_writes_of_both(verified: Migration) -> None:
     settled(verified)
     cut_over(verified)
     assert stores.stand().phase is Phase.CUT_OVER
+    with pytest.raises(IllegalPhase, match="CUT_OVER"):
+        ramp_by_itself(verified.app, stores, "there is nothing left to ramp")
     roll_back(verified.app, stores, "a test")
     assert stores.stand().phase is Phase.ROLLED_BACK
     assert stores.legacy_repository.find_by_id(born.id) == born

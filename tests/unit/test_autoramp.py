@@ -13,7 +13,7 @@ import pytest
 
 from harness.autoramp import Course, Judgement, Pilot, State, Step, begun, plan_of
 from harness.config import RampSettings, load
-from harness.errors import CommandLocked, ConfigError, Refused, StoreUnavailable
+from harness.errors import CommandLocked, ConfigError, MismatchFound, Refused, StoreUnavailable
 from harness.failpoints import FailpointRaised, arm
 from harness.gates import Gate
 from harness.records import Verdict
@@ -121,6 +121,16 @@ def test_a_retreat_that_cannot_be_had_is_tried_again() -> None:
     helm.course_, helm.at = replace(begun(PLAN, PLAN[2], "ann", NOON)), PLAN[2]
     helm.verdicts = [FAIL, PASS]
     assert (follow(helm).state, helm.at) == (State.RETREATED, PLAN[0])
+
+
+def test_records_that_differ_within_the_fence_end_nothing() -> None:
+    """A move that is given up because records differ is not to be had now: a retreat goes on, and a step up waits."""
+    helm = Fake([FAIL], at=PLAN[3], course_=begun(PLAN, PLAN[3], "ann", NOON), refusals=[MismatchFound("they differ")])
+    assert (follow(helm).state, helm.at) == (State.RETREATED, PLAN[0])
+    told: list[str] = []
+    helm = Fake([PASS, OPEN], at=PLAN[2], course_=begun(PLAN, PLAN[2], "ann", NOON), refusals=[MismatchFound("differ")])
+    assert Pilot(helm, SETTINGS, lambda: 0.0, Looks(5), told.append).follow().state is State.RUNNING
+    assert "not now: differ" in told
 
 
 def test_a_hand_on_the_route_ends_it() -> None:

@@ -193,6 +193,27 @@ def test_a_store_that_never_stands_still_is_not_judged() -> None:
     assert "no pair" in found.sentence()
 
 
+@pytest.mark.parametrize("share", [3, 10])
+def test_noise_that_only_busy_moments_show_is_not_called_still(share: int) -> None:
+    """Where somebody writes all the time, a field that differs now and then is not known to be still, nor its rule."""
+    store, number = Restless(prompt()), counting()
+    store.blur = lambda row: replace(row, description="odd" if number() % share == 0 else None)
+
+    def elsewhere(_seconds: float) -> None:
+        store.writes += 1  # to another database of the same server, say: no row here has changed
+
+    rule = RuleSettings(name="odd", field="description", action="ignore", reason="of the test")
+    found, proposals = asked(store, 300, rules=[rule], wait=elsewhere, lists=False)
+    assert (found.noise, proposals) == ((), ())
+    [odd] = [each for each in found.fields if each.field == "description"]
+    assert (odd.finding, odd.differed) == (Finding.UNKNOWN, 0)
+    assert odd.doubtful > 0
+    assert odd.high > 1 / share
+    assert {each.finding for each in found.fields if each is not odd} == {Finding.STILL}
+    assert found.rules[0].finding is Finding.UNKNOWN
+    assert "1 field differed while something was written" in found.sentence()
+
+
 def test_a_missing_answer_gets_no_rule() -> None:
     """An answer that is there and then not is noise, and reported; no rule is proposed that would hide it."""
     store, number = Restless(prompt()), counting()

@@ -19,6 +19,7 @@ from harness.config import GateSettings
 from harness.errors import ConfigError
 from harness.evidence import Evidence, count, duration, share
 from harness.gates import evaluate
+from harness.phases import Phase
 from harness.records import AuditEntry, FieldDifference, Kind, MismatchSample, Quarantined, Rejection, RowDifference
 from harness.routing import Store
 from harness.statistics import Statistics
@@ -445,6 +446,30 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(ConfigError, match=r"taken.*choose another place"):
         report(empty()).write(tmp_path / "taken" / "report.html")
+
+
+def test_two_that_write_at_once_leave_a_whole_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another report is written to the same place between a file's draft and its name: both end well."""
+    made, other, replacing = report(good()), report(bad()), Path.replace
+
+    def overtaken(draft: Path, to: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replacing)
+        other.write(tmp_path)
+        return replacing(draft, to)
+
+    monkeypatch.setattr(Path, "replace", overtaken)
+    made.write(tmp_path)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == made.to_html()
+    assert {file.name for file in tmp_path.iterdir()} == {"report.html", "report.md", "report.json"}
+
+
+def test_before_the_copy_no_row_is_said_to_be_in_quarantine() -> None:
+    """What was not copied was not looked at, in Markdown as in HTML."""
+    for text in renderings(report(replace(empty(), phase=replace(empty().phase, phase=Phase.PREPARED)))).values():
+        assert "0 rows in quarantine" not in text
+    told = report(empty()).to_markdown()
+    assert "Nothing was copied yet, so nothing can be said of quarantine." in told
+    assert "Nothing was copied yet" not in report(good()).to_markdown()
 
 
 def test_the_same_evidence_makes_the_same_report() -> None:

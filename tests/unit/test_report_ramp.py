@@ -130,6 +130,19 @@ def test_a_step_by_hand_rests_on_no_gate() -> None:
     assert told["steps"][-1]["writes_percent"] == 0
 
 
+def test_a_step_by_hand_rests_on_no_gate_though_an_automatic_one_was_begun() -> None:
+    """A ramp that was refused its step leaves its gates behind; who takes it by hand does not rest on them."""
+    evidence = ramping()
+    passing = [{"name": "mismatches", "verdict": "pass", "evidence": "as it should be"}]
+    begun = AuditEntry(
+        NOW - timedelta(seconds=9), "ada", "auto advance begun", "", {"stands": "", "gates": passing, "towards": 1}
+    )
+    by_hand = AuditEntry(NOW, "grace", "ramp", "despite all", {"reads_percent": {"from": 0.0, "to": 1.0}})
+    told = model(replace(evidence, acts=(*evidence.acts, by_hand), audit=(by_hand, begun, *evidence.audit)))["ramp"]
+    assert told["steps"][-1]["actor"] == "grace"
+    assert told["steps"][-1]["gates"] == []
+
+
 @pytest.mark.parametrize(
     ("detail", "shares"),
     [
@@ -393,6 +406,25 @@ def test_what_is_no_report_is_called_that(said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no report"):
         checked(file)
     assert CliRunner().invoke(main, ["report", "--check", str(file)]).exit_code == 2
+
+
+def test_what_two_readers_read_differently_is_no_intact_copy(tmp_path: Path) -> None:
+    """A key given twice, of which the checksum would see one and a person the other, is found."""
+    report(bad()).write(tmp_path)
+    file = tmp_path / "report.json"
+    said = file.read_text(encoding="utf-8")
+    file.write_text(said.replace("{", '{\n  "verdict": {"word": "GO"},', 1), encoding="utf-8")
+    with pytest.raises(ConfigError, match="is no report"):
+        checked(file)
+
+
+def test_a_foreign_checksum_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
+    """What stands in a file where a checksum should is shown, and not obeyed."""
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps({"checksum": "\x1b[2J"}), encoding="utf-8")
+    with pytest.raises(MismatchFound) as caught:
+        checked(file)
+    assert str(caught.value).isprintable()
 
 
 def test_odd_characters_do_not_change_the_checksum(tmp_path: Path) -> None:

@@ -25,9 +25,11 @@ class AuditBook:
         with ledger(self._engine) as connection:
             write(connection, actor, action, reason, detail or {})
 
-    def entries(self, limit: int = 100) -> list[AuditEntry]:
-        """The newest entries, newest first."""
+    def entries(self, limit: int = 100, *, without: str = "") -> list[AuditEntry]:
+        """The newest entries, newest first. ``without``: none of those whose action begins so."""
         chosen = select(audit.c.at, audit.c.actor, audit.c.action, audit.c.reason, audit.c.detail)
+        if without:
+            chosen = chosen.where(~audit.c.action.startswith(without, autoescape=True))
         with ledger(self._engine) as connection:
             rows = connection.execute(chosen.order_by(audit.c.id.desc()).limit(limit)).all()
         return [AuditEntry(*row) for row in rows]

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, delete, func, insert, or_, select
 
 from adapters.postgres.ledger import rejections
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import mismatch, run, verification
+from adapters.postgres.schema import audit, mismatch, rejection, run, verification
 from harness.records import (
     FieldDifference,
     Kind,
@@ -95,6 +95,13 @@ class EvidenceBook:
         with ledger(self._engine) as connection:
             rows = connection.execute(select(run.c.at, run.c.body).order_by(run.c.at.desc(), run.c.id.desc()))
             return [RunTotals(row.at, row.body["seconds"], row.body["totals"]) for row in rows.fetchmany(limit)]
+
+    def totals(self) -> dict[str, int]:
+        """How many there are in all of what is listed in part: audit, rejection, run, verification."""
+        tables = audit, rejection, run, verification
+        counts = (select(func.count()).select_from(table).scalar_subquery().label(table.name) for table in tables)
+        with ledger(self._engine) as connection:
+            return {name: int(n) for name, n in connection.execute(select(*counts)).one()._mapping.items()}
 
     def rejections(self, limit: int = 100) -> list[Rejection]:
         """Scopes that could not be carried over, the longest waiting first."""

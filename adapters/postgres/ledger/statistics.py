@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,10 +13,11 @@ from sqlalchemy.dialects.postgresql import insert
 from adapters.postgres.ledger.opening import ledger
 from adapters.postgres.schema import route, statistics
 from harness.ports import Clock
-from harness.statistics import Result, Statistics
+from harness.statistics import Result, Statistics, merged
 
 _FETCH = 500
 _UNCERTAIN = timedelta(seconds=10)  # after a new route: a step that led to it is noted a moment later
+_MINUTE = timedelta(minutes=1)
 _EPOCH = select(route.c.epoch)
 
 
@@ -45,10 +47,7 @@ class StatisticsBook:
 
     def total(self, since: datetime | None = None) -> Statistics:
         """All processes' counts of the minutes, or parts of one, that began at ``since`` or later."""
-        whole = Statistics()
-        for _, counted in self.by_minute(since):
-            whole.merge(counted)
-        return whole
+        return merged(counted for _, counted in self.rows(since))
 
     def mismatched(self) -> int:
         """Confirmed mismatches of all time, added up by the server: no process's counts are fetched."""
@@ -61,14 +60,42 @@ class StatisticsBook:
 
     def by_minute(self, since: datetime | None = None) -> list[tuple[datetime, Statistics]]:
         """Each minute that began at ``since`` or later with all processes' counts, in order of time."""
+        found: dict[datetime, Statistics] = {}
+        for minute, counted in self.rows(since):
+            found.setdefault(_whole(minute), Statistics()).merge(counted)
+        return list(found.items())
+
+    def by_stretch(self, since: datetime | None, most: int) -> tuple[int, list[tuple[datetime, Statistics]]]:
+        """The same in stretches of equally many minutes, so many at most; how many minutes each of them is.
+
+        A month of minutes would fill a machine's memory.
+        """
+        minutes, first = 1, None
+        found: dict[int, Statistics] = {}
+        for moment, counted in self.rows(since):
+            first = first or _whole(moment)
+            place = (moment - first) // (minutes * _MINUTE)
+            found.setdefault(place, Statistics()).merge(counted)
+            while place >= most:
+                minutes, place, found = 2 * minutes, place // 2, _by_two(found)
+        return minutes, [(first + place * minutes * _MINUTE, found[place]) for place in found if first]
+
+    def rows(self, since: datetime | None = None) -> Iterator[tuple[datetime, Statistics]]:
+        """What began at ``since`` or later, one row after the other, in order of time. Within one transaction."""
         chosen = select(statistics.c.minute, statistics.c.body).order_by(statistics.c.minute)
         if since is not None:
             chosen = chosen.where(statistics.c.minute >= since)
-        found: dict[datetime, Statistics] = {}
         with ledger(self._engine) as connection:
             for minute, body in connection.execution_options(yield_per=_FETCH).execute(chosen):
-                found.setdefault(_whole(minute), Statistics()).merge(Statistics.load(body))
-        return list(found.items())
+                yield minute, Statistics.load(body)
+
+
+def _by_two(stretches: Mapping[int, Statistics]) -> dict[int, Statistics]:
+    """Stretches of twice as many minutes."""
+    found: dict[int, Statistics] = {}
+    for place, counted in stretches.items():
+        found.setdefault(place // 2, Statistics()).merge(counted)
+    return found
 
 
 def _whole(moment: datetime) -> datetime:
