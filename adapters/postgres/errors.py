@@ -28,7 +28,8 @@ from harness.errors import (
 )
 from harness.routing import Store
 
-SETTING = {Store.LEGACY: "CROSSFADE_LEGACY_URL", Store.NEW: "CROSSFADE_NEW_URL"}
+# Where the stores' addresses come from: a settings file, or the environment.
+SETTING = {Store.LEGACY: "legacy.url (CROSSFADE_LEGACY_URL)", Store.NEW: "new.url (CROSSFADE_NEW_URL)"}
 
 _ABSENT = {"3F000": "schema", "42P01": "table", "42703": "column", "42883": "function"}
 

@@ -9,7 +9,7 @@ import click
 from adapters.postgres.ledger.quarantine import take_back
 from adapters.prompts.migration import opened
 from harness.cli.app import App, actor, command, confirmed, reason_option
-from harness.cli.authority import act_on, despite_option, dry_run_option
+from harness.cli.authority import act_on, despite_option, dry_run_option, plan, refuse
 from harness.cli.quarantine import accept_rows
 from harness.errors import CrossfadeError
 from harness.moving import Stand
@@ -37,6 +37,8 @@ def cutover(app: App, accept: tuple[str, ...], yes: bool, despite: tuple[str, ..
         stores.require(Phase.RAMPING)
         accepted: frozenset[str] = frozenset()
         if not dry_run:
+            if not (yes or accept):  # nobody is asked for what is not to be had
+                refuse(plan(stores, "cutover", to_new, gated=True, despite=despite).obstacles)
             confirmed(app, "Move all authority to new?", yes=yes)
             accepted = accept_rows(stores, accept, reason)
         try:
