@@ -210,7 +210,11 @@ class BackfillSettings:
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class CatchupSettings:
     batch_notes: int = Field(
-        default=500, ge=1, le=50_000, description="Dirty notes carried over in one transaction, at most."
+        default=2000,
+        ge=1,
+        le=50_000,
+        description="Dirty notes carried over in one transaction, at most. Fewer where rows are large: a worker holds "
+        "them in memory.",
     )
     poll_seconds: float = Field(default=0.05, gt=0, description="Pause of --follow when the queue is empty.")
     retry_seconds: float = Field(
