@@ -19,9 +19,9 @@ from random import Random
 
 from benchmarks.row import Figures, Row
 from harness.config import GateSettings
-from harness.evidence import count, share
 from harness.gates.finding import Terms
 from harness.sequences import Side, bounds, side, trials_to_pass
+from harness.words import count, share
 
 RUNS, HORIZON = 10_000, 100_000
 ALPHA, LIMIT = 0.05, 0.001

@@ -15,11 +15,11 @@ from typing import Protocol
 
 from harness.config import RampSettings
 from harness.errors import CommandLocked, MismatchFound, Refused, StoreUnavailable
-from harness.evidence import counted
 from harness.failpoints import passing
 from harness.gates import STATISTICAL, Gate, decide
 from harness.ports import Clock
 from harness.records import Verdict
+from harness.words import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from harness.evidence import count, counted, duration, share
+from harness.words import count, counted, duration, share
 from reports import markdown_ramp
 from reports.marking import plain, table, texts
 from reports.wording import nothing_or, number, seconds, stamp

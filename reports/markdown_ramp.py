@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.evidence import count, counted, share
+from harness.words import count, counted, share
 from reports.marking import plain, table, texts
 from reports.wording import NONE, rate, seconds, stamp, whole
 

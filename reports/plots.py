@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.evidence import duration
+from harness.words import duration
 from reports.svg import Logarithmic, frame, level, line, plot, text
 
 _ROW = 62

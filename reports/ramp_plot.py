@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
-from harness.evidence import count, counted, duration, share
+from harness.words import count, counted, duration, share
 from reports.svg import Logarithmic, frame, level, plot, steps, text
 
 _TOP = 46  # room for the numbers of the steps

@@ -7,8 +7,8 @@ from typing import Any
 
 from harness import errors
 from harness.compare import EXCERPT
-from harness.evidence import count, counted
 from harness.records import FieldDifference
+from harness.words import count, counted
 
 _WINDOW = 300  # characters shown of an unredacted value
 _LEAD = 40  # of these, before the first difference

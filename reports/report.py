@@ -13,8 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.errors import ConfigError
-from harness.evidence import Evidence, count, counted, share
+from harness.evidence import Evidence
 from harness.gates import Gate
+from harness.words import count, counted, share
 from reports import markdown, plots, ramp_plot, wording
 from reports.checksum import KEY, checked
 from reports.model import model

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from harness.evidence import Evidence, count, counted, duration, named, settled
+from harness.evidence import Evidence, settled
 from harness.gates import Gate
 from harness.phases import Phase
 from harness.records import Verdict
 from harness.routing import Store
+from harness.words import count, counted, duration, named
 from reports.wording import readable
 
 Risk = tuple[str, str, str]  # its name, what is so, what to do

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.evidence import Evidence, count
+from harness.evidence import Evidence
 from harness.records import AuditEntry
+from harness.words import count
 from reports.ramp import gates_of
 from reports.wording import iso, readable
 

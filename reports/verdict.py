@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.evidence import Evidence, count, counted, duration, named, settled
+from harness.evidence import Evidence, settled
 from harness.gates import Gate, decide
 from harness.phases import NEXT_STEP
 from harness.records import Verdict
+from harness.words import count, counted, duration, named
 from reports.wording import readable
 
 WORDS = {Verdict.PASS: "GO", Verdict.FAIL: "NO-GO", Verdict.INCONCLUSIVE: "NOT YET"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.evidence import Evidence, counted, duration
+from harness.evidence import Evidence
 from harness.phases import Phase
 from harness.routing import Store
+from harness.words import counted, duration
 from reports.wording import readable
 
 

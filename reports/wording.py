@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from harness.evidence import count, counted, duration, share
+from harness.words import count, counted, duration, share
 from reports.redaction import visible
 
 NONE = "–"

@@ -26,7 +26,7 @@ from adapters.metrics.definitions import (
 )
 from adapters.observability.rules import DROPPED, LONGEST_LAG, MOST_DIRTY, P99, SHORT, SLOWDOWN, excess, mismatches
 from harness.config import Settings
-from harness.evidence import share
+from harness.words import share
 
 Severity = Literal["critical", "warning", "info"]
 

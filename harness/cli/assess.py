@@ -12,7 +12,7 @@ from adapters.prompts.assessment.assess import assess as assess_stores
 from adapters.prompts.assessment.findings import Estimate, Range
 from adapters.prompts.migration import opened
 from harness.cli.app import App, command, facts
-from harness.evidence import count, counted, duration, size
+from harness.words import count, counted, duration, size
 
 _COLOURS = {BLOCKS: "red", DECIDE: "yellow", NOTE: "dim"}
 

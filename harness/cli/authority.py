@@ -18,13 +18,13 @@ from adapters.prompts.migration import Stores
 from harness.cli.app import App, actor, facts
 from harness.cli.report import gather
 from harness.errors import IllegalPhase, Overtaken, Refused
-from harness.evidence import counted
 from harness.failpoints import passing
 from harness.gates import evaluate
 from harness.moving import Act, Stand
 from harness.phases import NEXT_STEP, Phase, path
 from harness.records import Verdict
 from harness.routing import Route, Store, group
+from harness.words import counted
 
 LOCK = "authority"
 _PLANS = 5  # made for one act, at most

@@ -34,12 +34,12 @@ from harness.baseline import Baseline, FieldNoise, Finding, as_toml, judge, prop
 from harness.cli.app import App, FiniteRange, actor, command, facts, reason_option
 from harness.compare import check_rules
 from harness.errors import NotPrepared, Refused, StoreUnavailable
-from harness.evidence import counted, share
 from harness.noise import WHOLE, Patience, Twice
 from harness.operations import operations_of
 from harness.phases import Phase
 from harness.routing import Store
 from harness.trace import Trace
+from harness.words import counted, share
 from harness.workload import Mix, Performed, Workload
 
 _APPLICATION = "crossfade baseline"

@@ -27,7 +27,7 @@ from adapters.prompts.migration import Stores
 from harness.cli.autoramp import LOCK as AUTORAMP
 from harness.cli.autoramp import as_json
 from harness.cli.rounds import Rounds
-from harness.cli.status import NOTHING_YET, judged, next_step, status_of, unfinished
+from harness.cli.standing import NOTHING_YET, judged, next_step, status_of, unfinished
 from harness.errors import NotPrepared
 from harness.gates import Gate
 from harness.phases import Phase

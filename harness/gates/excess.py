@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.evidence import Evidence, count, counted, named, share
+from harness.evidence import Evidence
 from harness.gates.finding import Finding, Terms, failed, inconclusive, passed
 from harness.gates.rates import Question, Rate, alpha_of_one, judged
 from harness.records import Verdict
 from harness.routing import Store
 from harness.sequences import Side, bounds, prior_near, side
 from harness.statistics import Paired, Role
+from harness.words import count, counted, named, share
 
 _FEW = 100  # calls, of which not even a share of 5 % is certain
 

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from harness.evidence import Evidence, count, counted, duration, named, settled
+from harness.evidence import Evidence, settled
 from harness.gates.finding import Finding, Terms, failed, inconclusive, passed
 from harness.phases import NEXT_STEP, Phase, at_least
 from harness.records import Verdict, Verification
 from harness.routing import Store
 from harness.statistics import Result, Role
+from harness.words import count, counted, duration, named
 
 
 def phase(evidence: Evidence, terms: Terms) -> Finding:

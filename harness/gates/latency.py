@@ -13,13 +13,14 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
-from harness.evidence import Evidence, duration, named
+from harness.evidence import Evidence
 from harness.gates.finding import Finding, Terms, failed, inconclusive, passed
 from harness.gates.rates import alpha_of_one
 from harness.routing import Store
 from harness.sequences import Side, side
 from harness.sketch import Sketch
 from harness.statistics import Role
+from harness.words import duration, named
 
 TAIL_CALLS = 100  # a 99th percentile of fewer calls is their maximum, and says little
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from harness.evidence import Answer, Evidence, Sample, count, counted, named
+from harness.evidence import Answer, Evidence, Sample
 from harness.gates.finding import Finding, Gate, failed, inconclusive, passed
 from harness.promql import PrometheusSettings
+from harness.words import count, counted, named
 
 _SHOWN = 20  # samples among the figures, at most: those beyond the limits first
 _TEXT = 200  # characters of a label's value, at most

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.evidence import Evidence, count, counted, named, settled, share
+from harness.evidence import Evidence, settled
 from harness.gates.finding import Finding, Terms, failed, inconclusive, passed
 from harness.sequences import Side, bounds, prior_near, side, trials_to_pass
 from harness.statistics import Apply, Result
+from harness.words import count, counted, named, share
 
 
 @dataclass(frozen=True, slots=True)

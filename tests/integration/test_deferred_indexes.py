@@ -15,7 +15,7 @@ from sqlalchemy import text
 from adapters.postgres.deferred_indexes import DeferredIndexes
 from adapters.postgres.migrations import downgrade
 from adapters.prompts.prompt_manager import prompts
-from harness.cli.status import status_of
+from harness.cli.standing import status_of
 from harness.cli.uninstall import remove
 from harness.config import BackfillSettings
 from harness.errors import Refused

@@ -26,7 +26,7 @@ from harness.cli.repair import carry_out as carry_out_repair
 from harness.cli.repair import plan_repair
 from harness.cli.rollback import roll_back
 from harness.cli.shares import ramp_shares
-from harness.cli.status import status_of
+from harness.cli.standing import status_of
 from harness.config import Settings
 from harness.errors import CannotHold, CommandLocked, IllegalPhase, NoAuthority, Refused, StoreUnavailable
 from harness.moving import Act, Stand

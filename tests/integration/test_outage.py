@@ -23,7 +23,7 @@ from adapters.postgres.embedded import EmbeddedServer, StopMode
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.prompt import Prompt, PromptFilter
-from harness.cli.status import status_of
+from harness.cli.standing import status_of
 from harness.config import ShadowSettings
 from harness.errors import StoreUnavailable
 from harness.router import Router

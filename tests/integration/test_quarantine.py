@@ -26,7 +26,7 @@ from harness.cli.quarantine import accept_rows
 from harness.cli.retrying import retry_rows
 from harness.cli.rollback import roll_back
 from harness.cli.shares import ramp_shares
-from harness.cli.status import status_of
+from harness.cli.standing import status_of
 from harness.errors import Refused
 from harness.gates import GATES
 from harness.records import Verdict

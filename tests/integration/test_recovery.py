@@ -12,7 +12,7 @@ from fix_stores import Migration
 
 from harness.cli.authority import recover
 from harness.cli.shares import ramp_shares
-from harness.cli.status import status_of
+from harness.cli.standing import status_of
 from harness.errors import NoAuthority
 from harness.phases import Phase
 from harness.records import Verdict

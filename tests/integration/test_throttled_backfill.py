@@ -14,7 +14,7 @@ from fix_postgres import until
 from fix_stores import Migration
 
 from harness.cli.backfill import backfill_stores
-from harness.cli.status import status_of
+from harness.cli.standing import status_of
 from harness.cli.throttling import set_pause, throttle_of
 from harness.errors import Refused
 from harness.phases import Phase

@@ -12,7 +12,7 @@ import pytest
 from report_example import NOW, bad, empty, good, minute, verification
 
 from harness.config import GateSettings
-from harness.evidence import Evidence, count, counted, duration, named, share
+from harness.evidence import Evidence
 from harness.gates import GATES, STATISTICAL, Gate, decide, evaluate
 from harness.gates.finding import SHARERS
 from harness.gates.latency import quantile
@@ -21,6 +21,7 @@ from harness.records import Backlog, Quarantined, Rejection, Verdict, Verificati
 from harness.routing import Store
 from harness.sketch import Sketch
 from harness.statistics import Apply, Paired, Result, Role, Statistics
+from harness.words import count, counted, duration, named, share
 
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 

@@ -17,12 +17,13 @@ from report_example import HOSTILE, ID, NOW, OTHER_TEXT, TEXT, bad, empty, good,
 
 from harness.config import GateSettings
 from harness.errors import ConfigError
-from harness.evidence import Evidence, count, duration, share
+from harness.evidence import Evidence
 from harness.gates import evaluate
 from harness.phases import Phase
 from harness.records import AuditEntry, FieldDifference, Kind, MismatchSample, Quarantined, Rejection, RowDifference
 from harness.routing import Store
 from harness.statistics import Statistics
+from harness.words import count, duration, share
 from reports import plots, ramp_plot, wording
 from reports.report import Report, build
 

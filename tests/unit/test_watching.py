@@ -25,8 +25,8 @@ from benchmarks.looking import (
     replaced,
     watched,
 )
-from harness.evidence import share
 from harness.sequences import Side, side, trials_to_pass
+from harness.words import share
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
 TABLES = PAGE.partition(BEGIN)[2].partition(END)[0]

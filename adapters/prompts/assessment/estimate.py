@@ -14,7 +14,7 @@ from adapters.prompts.assessment.sample import Sample
 from adapters.prompts.assessment.server import Server
 from adapters.prompts.prompt_manager import prompts
 from harness.config import Settings
-from harness.evidence import size
+from harness.words import size
 
 # Writing a row with its nine index entries, in units of the work that was timed; it depends on disks and cache too.
 _WRITE = Range(25.0, 120.0)

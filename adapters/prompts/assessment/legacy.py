@@ -11,7 +11,7 @@ from adapters.prompts.assessment.findings import BLOCKS, DECIDE, EXAMPLES, NOTE,
 from adapters.prompts.canonical import Reading
 from adapters.prompts.discover import Problem, tenants_of
 from adapters.prompts.dispatch import TENANT_PREFIX, tenant_schema
-from harness.evidence import counted
+from harness.words import counted
 
 _SEVERITY: dict[Problem, Severity] = {
     Problem.UNFIT_SLUG: BLOCKS,

@@ -11,7 +11,7 @@ from adapters.prompts.assessment.findings import BLOCKS, DECIDE, EXAMPLES, NOTE,
 from adapters.prompts.assessment.server import Server
 from adapters.prompts.canonical import Reading
 from adapters.prompts.prompt_manager import migrating, prompts
-from harness.evidence import counted
+from harness.words import counted
 
 _ADDED = "system_message"
 _BEFORE_OWN_UUIDS = 12  # this server needs an extension to make a random uuid

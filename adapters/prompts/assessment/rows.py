@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from adapters.prompts.assessment.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding, TenantCounts
 from adapters.prompts.canonical import REASONS, Reading, Reason
-from harness.evidence import count, counted, named
+from harness.words import count, counted, named
 
 _ODD = {
     Code.ONE_STAMP_NULL: "without created_at or without updated_at: the missing stamp takes the other one's value",
