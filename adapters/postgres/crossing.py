@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 
@@ -19,6 +20,7 @@ from adapters.postgres.part import Part
 from adapters.postgres.schema import dirty, quarantine
 from harness.config import MoveSettings
 from harness.errors import MismatchFound, Refused, StoreContended
+from harness.looking import Record
 from harness.moving import Act, Stand
 from harness.ports import Clock
 from harness.routing import Route, Store
@@ -112,8 +114,10 @@ class Crossing:
         if self.reverse.noted(self._noted(act)):
             raise StoreContended(f"{act.loser.other} has noted changes of the moving scopes meanwhile; try again")
         keys = self.carrier.drain_chosen(self._noted(act), until) | self.suspects[act.id]
+        with ThreadPoolExecutor(2, "crossing") as pool:  # both at once, for writers wait
+            ours, theirs = (pool.submit(side.records, keys) for side in (self.loser, self.gainer))
         debts = {each.key: each.scope for each in owed(self.new)}
-        self._compare(act, keys - debts.keys())
+        self._compare(act, keys - debts.keys(), ours.result(), theirs.result())
         if act.loser is Store.NEW:
             self._refuse_debt(act, debts)
             return act.after
@@ -127,8 +131,9 @@ class Crossing:
             self.choices[act.id] = Choice.of(moving, max(_BATCH, self.settings.settled_notes + 1))
         return self.choices[act.id]
 
-    def _compare(self, act: Act, keys: Collection[str]) -> None:
-        ours, theirs = self.loser.records(keys), self.gainer.records(keys)
+    def _compare(
+        self, act: Act, keys: Collection[str], ours: Mapping[str, Record], theirs: Mapping[str, Record]
+    ) -> None:
         moving = _Moving(self.salt, act)
         differing = [
             key
