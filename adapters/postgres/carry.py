@@ -128,10 +128,11 @@ class StateCarrier:
     def rehearse(self, among: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> frozenset[str]:
         """Do for a record of some scope ``among`` chooses what a batch does, and roll it back; the keys.
 
-        So that nothing is done for the first time, and slowly, while writers wait for it.
+        So that nothing is done for the first time, and slowly, while writers wait for it. What the taker refuses is not
+        looked into: a record alone may meet a rival that goes when all of its scope is carried.
         """
         notes = self._present.samples(among)
-        with suppress(StandAside), speaking_for(self._taker.store), self._taker.engine.connect() as taking:
+        with suppress(StandAside, StaleParts, RepositoryError), speaking_for(self._taker.store), self._taker.engine.connect() as taking:
             begin_carrying(taking, precedence=self.precedence)
             batch = sort_out(taking, notes, self._taker, self._present)
             self._apply(taking, batch)

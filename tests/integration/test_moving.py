@@ -99,6 +99,15 @@ def held_open(verified: Migration) -> Iterator[Migration]:
 # --- There and back -----------------------------------------------------------------------------------------------
 
 
+def test_a_swap_that_is_on_its_way_holds_up_no_move(verified: Migration) -> None:
+    """The enabled prompt of each scope is another one now: alone, as in the rehearsal, it would meet its forerunner."""
+    verified.sql(f"DELETE FROM {TABLE}")
+    for project in range(1, 7):
+        verified.prompt(project=project, enabled=True)
+    ramp(verified, 100.0)
+    settled(verified)
+
+
 def test_there_and_back_with_the_writes_of_both(verified: Migration) -> None:
     """Writes of legacy, of new after a ramp, and of legacy after a rollback: none is lost, both stores are equal."""
     stores = verified.stores
