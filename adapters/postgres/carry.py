@@ -132,7 +132,8 @@ class StateCarrier:
         looked into: a record alone may meet a rival that goes when all of its scope is carried.
         """
         notes = self._present.samples(among)
-        with suppress(StandAside, StaleParts, RepositoryError), speaking_for(self._taker.store), self._taker.engine.connect() as taking:
+        refused = suppress(StandAside, StaleParts, RepositoryError)
+        with refused, speaking_for(self._taker.store), self._taker.engine.connect() as taking:
             begin_carrying(taking, precedence=self.precedence)
             batch = sort_out(taking, notes, self._taker, self._present)
             self._apply(taking, batch)
