@@ -92,7 +92,8 @@ def stuck(notes: str = "100+0x60", rejected: str = "0+0x60") -> dict[str, str]:
 
 
 _LONG = 100  # minutes
-DIRTY = 2 * SETTINGS.catchup.batch_notes  # that many notes are two batches
+_MANY_NOTES = 2 * SETTINGS.catchup.batch_notes
+GROWING, SHRINKING = f"{_MANY_NOTES - 100}+50x40", f"{2 * _MANY_NOTES}-10x40"
 FEW, MANY = "0+2x6000", "0+1000x6000"
 HEALTHY = {**called("legacy", MANY, "0+0x6000"), **called("new", MANY, "0+0x6000")}
 CASES = [
@@ -143,8 +144,8 @@ CASES = [
     Case("CrossfadeLag", "six seconds for minutes", series("lag_seconds", "6+0x10", store="legacy"), 5),
     silent("CrossfadeLag", "just below the limit", series("lag_seconds", "4.9+0x10", store="legacy"), 5),
     silent("CrossfadeLag", "over within a minute", series("lag_seconds", "0 0 6 0 0 0 0", store="new"), 3),
-    Case("CrossfadeDirtyKeysGrowing", "many, and more", series("dirty_keys", f"{DIRTY - 100}+50x40", store="legacy"), 30),
-    silent("CrossfadeDirtyKeysGrowing", "many, but fewer", series("dirty_keys", f"{2 * DIRTY}-10x40", store="legacy"), 30),
+    Case("CrossfadeDirtyKeysGrowing", "many, and more", series("dirty_keys", GROWING, store="legacy"), 30),
+    silent("CrossfadeDirtyKeysGrowing", "many, but fewer", series("dirty_keys", SHRINKING, store="legacy"), 30),
     silent("CrossfadeDirtyKeysGrowing", "more, but few", series("dirty_keys", "0+10x40", store="legacy"), 30),
     Case("CrossfadeCatchupStopped", "changes wait, none is carried", stuck() | phase("RAMPING"), 15),
     silent("CrossfadeCatchupStopped", "others are carried", stuck("0+60x60") | phase("RAMPING"), 15),
