@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes. PYTHON chooses the interpreter (3.11 or later).
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2
+WORKERS ?= 3
 ROWS ?= 1000000 3000000 10000000
 FAULTS ?= 1000
 SEED ?= 1
