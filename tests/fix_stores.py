@@ -125,6 +125,17 @@ class Migration:
         [row] = self.sql(f"INSERT INTO {table} ({names}) VALUES ({values}) RETURNING id", **given)
         return int(row[0])
 
+    def forty_eight_prompts(self) -> None:
+        """Insert four types of six projects in each of two tenants, two thirds of them enabled."""
+        for tenant in ("acme", "umbra"):
+            self.sql(
+                f"INSERT INTO dispatch_organization_{tenant}.prompt"
+                " (genai_type, genai_prompt, enabled, created_at, updated_at, project_id)"
+                " SELECT t, 'text ' || t || p, (t + p) % 3 > 0, timestamp '2024-05-05 10:00' + p * interval '1 minute',"
+                " timestamp '2024-05-06 10:00' + t * interval '1 minute', p"
+                " FROM generate_series(1, 6) p, generate_series(1, 4) t"
+            )
+
     def notes(self) -> list[tuple[str, str | None, str | None]]:
         rows = self.sql("SELECT part, scope, key FROM crossfade.dirty ORDER BY seq")
         return [(row[0], row[1], row[2]) for row in rows]

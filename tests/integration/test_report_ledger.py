@@ -55,14 +55,7 @@ _SETTLED = ("matched", "ignored", "mismatched", "transient")
 @pytest.fixture
 def ramped(prepared_migration: Migration) -> Migration:
     """Forty-eight prompts, a tenth of the reads and half of the scopes' writes on new, a third of new's texts wrong."""
-    for tenant in ("acme", "umbra"):
-        prepared_migration.sql(
-            f"INSERT INTO dispatch_organization_{tenant}.prompt"
-            " (genai_type, genai_prompt, enabled, created_at, updated_at, project_id)"
-            " SELECT t, 'text ' || t || p, (t + p) % 3 > 0, timestamp '2024-05-05 10:00' + p * interval '1 minute',"
-            " timestamp '2024-05-06 10:00' + t * interval '1 minute', p"
-            " FROM generate_series(1, 6) p, generate_series(1, 4) t"
-        )
+    prepared_migration.forty_eight_prompts()
     prepared_migration.backfill()
     assert prepared_migration.drain() == 0
     assert prepared_migration.verify().verdict == "pass"

@@ -37,14 +37,7 @@ LEGACY_SCHEMAS = (ACME, "dispatch_organization_umbra", "dispatch_core")
 @pytest.fixture
 def filled(prepared_migration: Migration) -> Migration:
     """Forty-eight prompts of two tenants, each in new too, and a passed verification."""
-    for tenant in ("acme", "umbra"):
-        prepared_migration.sql(
-            f"INSERT INTO dispatch_organization_{tenant}.prompt"
-            " (genai_type, genai_prompt, enabled, created_at, updated_at, project_id)"
-            " SELECT t, 'text ' || t || p, (t + p) % 3 > 0, timestamp '2024-05-05 10:00' + p * interval '1 minute',"
-            " timestamp '2024-05-06 10:00' + t * interval '1 minute', p"
-            " FROM generate_series(1, 6) p, generate_series(1, 4) t"
-        )
+    prepared_migration.forty_eight_prompts()
     prepared_migration.backfill()
     assert prepared_migration.drain() == 0
     assert prepared_migration.verify().verdict == "pass"

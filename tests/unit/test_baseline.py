@@ -214,6 +214,19 @@ def test_noise_that_only_busy_moments_show_is_not_called_still(share: int) -> No
     assert "1 field differed while something was written" in found.sentence()
 
 
+def asked_twice(store: Restless) -> Twice:
+    """The store compared with itself, without a wait and without rules."""
+    return Twice(
+        PromptRepository,
+        (store, store),
+        mark=lambda: 0,
+        rules=(),
+        patience=Patience(0, 2, 0),
+        random=Random(1).random,
+        wait=lambda seconds: None,
+    )
+
+
 def test_a_missing_answer_gets_no_rule() -> None:
     """An answer that is there and then not is noise, and reported; no rule is proposed that would hide it."""
     store, number = Restless(prompt()), counting()
@@ -223,15 +236,7 @@ def test_a_missing_answer_gets_no_rule() -> None:
         store.rows = kept if number() % 2 else {}
 
     store.before = vanish
-    twice = Twice(
-        PromptRepository,
-        (store, store),
-        mark=lambda: 0,
-        rules=(),
-        patience=Patience(0, 2, 0),
-        random=Random(1).random,
-        wait=lambda seconds: None,
-    )
+    twice = asked_twice(store)
     for _ in range(5):
         twice.repository.find_by_id(next(iter(kept)))
     found = judge(twice.counts, (), at=NOON, store=Store.LEGACY, seconds=1.0, limit=0.1, alpha=0.05)
@@ -279,15 +284,7 @@ def test_a_store_that_is_away_is_counted_and_raised() -> None:
         raise StoreUnavailable("legacy: away")
 
     store.before = away
-    twice = Twice(
-        PromptRepository,
-        (store, store),
-        mark=lambda: 0,
-        rules=(),
-        patience=Patience(0, 2, 0),
-        random=Random(1).random,
-        wait=lambda seconds: None,
-    )
+    twice = asked_twice(store)
     with pytest.raises(StoreUnavailable):
         twice.repository.find_by_id(next(iter(store.rows)))
     assert (twice.counts.failed.total(), twice.counts.compared.total()) == (1, 0)

@@ -13,7 +13,6 @@ OF = '{job=~"$job"}'
 RATE = "$__rate_interval"
 ALERTS = 'ALERTS{alertname=~"Crossfade.*",alertstate="firing",job=~"$job|"}'  # the last one of them has no job
 
-GREEN: tuple[Step, ...] = ((None, "green"),)
 CALM: tuple[Step, ...] = ((None, "blue"),)  # a fact, neither good nor bad
 NONE: tuple[Step, ...] = ((None, "green"), (1, "red"))  # any at all is bad
 FEW: tuple[Step, ...] = ((None, "green"), (1, "yellow"))
