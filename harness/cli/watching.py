@@ -91,25 +91,30 @@ class Watching:
         return found | {"next": next_step(found)}
 
     def look(self) -> bool:
-        """A quick look at both stores. Of a store that is away the queue is unknown; all else stays as it was known."""
+        """A quick look at both stores. Of a store that is away the queue is unknown; all else stays as it was known.
+
+        What a look found is told as one: no reader sees a store away beside the figures of when it was there.
+        """
         if not self._wanted():
             return False
         backlogs: dict[Store, Backlog] = {}
         quick: dict[str, Any] = {}
-        with self._noting(Store.NEW):
+        away = dict(self._away)
+        with _noting(away, Store.NEW):
             quick = self._look_at_new(backlogs)
         if quick and quick["phase"] in {Phase.IDLE, Phase.COMPLETE}:  # legacy has no queue, or none that counts
             backlogs[Store.LEGACY] = Backlog()
         else:
-            with self._noting(Store.LEGACY):
+            with _noting(away, Store.LEGACY):
                 backlogs[Store.LEGACY] = self._backlog(Store.LEGACY)
+        if quick and quick["phase"] != Phase.IDLE:
+            with _noting(away, Store.NEW):
+                self._count(max((each.lag_seconds for each in backlogs.values()), default=None))
         with self._lock:
             self._quick = quick or self._quick  # the whole of it: what was said before prepare is not so any more
             for name, of in (("dirty", "notes"), ("lag_seconds", "lag_seconds")):
                 self._quick[name] = {store.value: getattr(backlogs.get(store), of, None) for store in Store}
-        if quick and quick["phase"] != Phase.IDLE:
-            self._count(max((each.lag_seconds for each in backlogs.values()), default=None))
-        self._looked_at = time.monotonic()
+            self._away, self._looked_at = away, time.monotonic()
         return True
 
     def judge(self) -> bool:
@@ -147,13 +152,12 @@ class Watching:
 
     def _count(self, lag: float | None) -> None:
         """Take the pulse. The ledger is there: the phase has just been read."""
-        with self._noting(Store.NEW):
-            if self._pulse is None:
-                self._begin_pulse()
-            taken = tally(self._lately.total(self._lately_since))
-            with self._lock:
-                assert self._pulse is not None  # noqa: S101 - begun above; for the type checker
-                self._pulse.take(time.monotonic(), taken, lag)
+        if self._pulse is None:
+            self._begin_pulse()
+        taken = tally(self._lately.total(self._lately_since))
+        with self._lock:
+            assert self._pulse is not None  # noqa: S101 - begun above; for the type checker
+            self._pulse.take(time.monotonic(), taken, lag)
 
     def _begin_pulse(self) -> None:
         _, now = StatisticsBook(self._stores.new).moment()  # minutes are the ledger's
@@ -170,15 +174,16 @@ class Watching:
         with speaking_for(store):
             return backlog(self._stores.engine(store))
 
-    @contextmanager
-    def _noting(self, store: Store) -> Iterator[None]:
-        """Whatever fails in the block, the store counts as away, from the first time until a block succeeds."""
-        try:
-            yield
-        except Exception:  # noqa: BLE001 - whoever watches wants to be told, and to go on
-            self._away[store] = self._away[store] or _now()
-        else:
-            self._away[store] = None
+
+@contextmanager
+def _noting(away: dict[Store, str | None], store: Store) -> Iterator[None]:
+    """Whatever fails in the block, the store counts as away, from the first time until a block succeeds."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - whoever watches wants to be told, and to go on
+        away[store] = away[store] or _now()
+    else:
+        away[store] = None
 
 
 def _age(moment: float | None) -> float | None:
