@@ -14,8 +14,9 @@ A crash leaves the act in the journal. The loser's route then tells whether it h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from types import MappingProxyType
@@ -188,7 +189,7 @@ class Mover:
         losing = False
         began = ended = self.clock()
         try:
-            with self.fences.raised(act, self.settings.fence_seconds) as fence:
+            with _no_collection(), self.fences.raised(act, self.settings.fence_seconds) as fence:
                 self.settle(act, self.clock() + self.settings.fence_seconds)
                 began = fence.hold_loser()
                 passing("move.fenced")
@@ -236,6 +237,18 @@ class Mover:
                 "is back"
             ) from away
         raise error
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No search for garbage while writers wait: one through all that a process has loaded takes 100 ms and more."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class Unfinished(StoreUnavailable):

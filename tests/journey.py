@@ -61,7 +61,7 @@ class Journey:
         rows = present.of([Note(n, part, None, key, None) for n, key in enumerate(names)])
         with engine.begin() as connection:
             set_applying(connection)
-            return into.make_equal(connection, names, rows)
+            return into.make_equal(connection, names, rows, into.find(connection, names))
 
     def in_legacy(self) -> dict[str, set[Any]]:
         """Every prompt row, by tenant."""

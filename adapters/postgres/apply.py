@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.part import REASON, Part, texts
 from adapters.postgres.prepared import PreparedByShape, parameter
-from adapters.postgres.taking import Applied
+from adapters.postgres.taking import Applied, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +56,21 @@ class Destination:
     def scope(self) -> ColumnElement[Any]:
         return self.table.c[self.part.scope]
 
-    def scopes_of(self, connection: Connection, keys: Collection[str]) -> dict[str, str | None]:
-        """The scope in which each of the records stands here now, by key."""
+    def find(self, connection: Connection, keys: Collection[str]) -> Standing:
+        """Where the records stand here now."""
         chosen = select(self.key, self.scope)
-        found = self.prepared.get("scopes_of", lambda: chosen.where(self.part.where_local(texts("keys"))))
+        found = self.prepared.get("find", lambda: chosen.where(self.part.where_local(texts("keys"))))
         rows: Sequence[Any] = found.execute(connection, keys=sorted(keys)).all()
-        return {str(row[0]): row[1] for row in rows}
+        return Standing({str(row[0]): row[1] for row in rows})
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record with a scope that came from the other store's part."""
         statement = select(self.key, self.scope).where(self.of_part(part), self.scope.isnot(None))
         return [(str(key), str(scope)) for key, scope in connection.execute(statement)]
 
-    def make_equal(self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]]) -> Applied:
+    def make_equal(
+        self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]], found: Standing
+    ) -> Applied:
         """Make the records equal to ``rows``; those of ``keys`` without a fit one are deleted.
 
         Deletes and disables come first, so that enabling another record of the scope meets no rival.

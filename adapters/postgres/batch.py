@@ -17,7 +17,7 @@ from adapters.postgres.notes import Note
 from adapters.postgres.part import Part
 from adapters.postgres.present import PresentRows
 from adapters.postgres.scope_locks import lock_scopes
-from adapters.postgres.taking import Taking
+from adapters.postgres.taking import Standing, Taking
 from harness.errors import Conflict
 from harness.routing import Store
 
@@ -58,13 +58,14 @@ class Batch:
     """Notes that can be settled now, and what has to be done for it in the taking store.
 
     ``keys`` are made equal to ``rows``. ``turned`` are not this direction's: the other store has authority over them,
-    and is asked to carry its state back.
+    and is asked to carry its state back. ``found`` tells where the records stand there.
     """
 
     notes: list[Note] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     rows: list[Row[Any]] = field(default_factory=list)
     turned: set[Place] = field(default_factory=set)
+    found: Standing = field(default_factory=Standing)
 
 
 def sort_out(taking: Connection, notes: Sequence[Note], taker: Taker, present: PresentRows) -> Batch:
@@ -79,11 +80,12 @@ def sort_out(taking: Connection, notes: Sequence[Note], taker: Taker, present: P
         ours = [note for note in mine if authority[note.scope] is taker.store.other or note.cascade]
         rows = present.of(ours)
         keys = _keys(ours, rows)
-        there = taker.tables.scopes_of(taking, keys) if keys else {}
+        found = taker.tables.find(taking, keys) if keys else Standing()
+        there = found.scopes
         touched = {row.scope_ for row in rows} | set(there.values())
         if touched <= authority.keys():
             done = carried_cascades(taking, [note.seq for note in mine if note.cascade])
-            return _decided(mine, keys, rows, there, authority, taker.store, done)
+            return _decided(mine, keys, rows, found, authority, taker.store, done)
         authority |= _lock(taking, touched - authority.keys(), taker)
         if touched <= authority.keys():
             continue  # read again: only what is read under the lock may be written
@@ -128,12 +130,12 @@ def _decided(
     notes: list[Note],
     keys: Collection[str],
     rows: Sequence[Row[Any]],
-    there: Mapping[str, str | None],
+    found: Standing,
     authority: Mapping[str | None, Store],
     taking: Store,
     done: Collection[int],
 ) -> Batch:
-    batch = Batch(notes)
+    batch, there = Batch(notes, found=found), found.scopes
     by_key = {str(row.key_): row for row in rows}
     cascaded = {(note.scope, note.key) for note in notes if note.cascade and note.seq not in done}
     batch.turned = {

@@ -30,6 +30,7 @@ from adapters.postgres.batch import Batch, Giver, StaleParts, Taker, sort_out
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.guard import NO_PLACE
 from adapters.postgres.ledger import debt, quarantine
+from adapters.postgres.ledger.held_back import let_go
 from adapters.postgres.ledger.rejections import accept, reject
 from adapters.postgres.notes import Choice, Note, Notes
 from adapters.postgres.part import REASON, these
@@ -221,9 +222,10 @@ class StateCarrier:
                 applied = self._apply(taking, batch)
                 unfit, scopes, forgiven = _unfit(batch, applied), {note.scope for note in batch.notes}, list[int]()
                 if self._taker.store is Store.NEW:
-                    quarantine.settle(taking, batch.keys, unfit)
-                    debt.settle(taking, batch.keys, [])  # after the rows: what is as legacy has it, legacy can hold
-                    forgiven.append(accept(taking, scopes))
+                    fit = batch.keys - {str(row["key"]) for row in unfit}
+                    # Of debt, all: what is as legacy has it, legacy can hold.
+                    forgiven.append(let_go(taking, batch.keys, fit, scopes))
+                    quarantine.hold(taking, unfit)
                 passing("catchup.before_commit")
         except StandAside:
             return Carried(aside=True)
@@ -231,7 +233,10 @@ class StateCarrier:
             self._meet()
             return Carried(busy=len(notes))
         passing("catchup.after_commit")
-        self._notes.settle(batch.notes, also=lambda giving: forgiven.append(self._book_debt(giving, batch, unfit)))
+        # The ledger is in new: on the way back its entries go with the notes instead of with the rows.
+        back = self._giver.store is Store.NEW
+        book = (lambda giving: forgiven.append(self._book_debt(giving, batch, unfit))) if back else None
+        self._notes.settle(batch.notes, also=book)
         passing("catchup.after_forget")
         self.applies[Apply.CARRIED] += len(scopes) - sum(forgiven)
         if carried is not None:
@@ -242,7 +247,7 @@ class StateCarrier:
     def _apply(self, taking: Connection, batch: Batch) -> Applied:
         applied = Applied(0, 0, {})
         if batch.keys:
-            applied = self._taker.tables.make_equal(taking, batch.keys, batch.rows)
+            applied = self._taker.tables.make_equal(taking, batch.keys, batch.rows, batch.found)
         if batch.turned:
             notes = [
                 {"part": self._taker.part_of(scope), "scope": scope, "key": key, "local": None}
@@ -252,13 +257,11 @@ class StateCarrier:
         return applied
 
     def _book_debt(self, giving: Connection, batch: Batch, unfit: _Unfit) -> int:
-        """The ledger is in new: on the way back its entries go with the notes instead of with the rows."""
-        if self._giver.store is Store.NEW:
-            owed = [row for row in unfit if row["reason"] != NO_PLACE]  # the others are new-only, and nobody's debt
-            there = self._still_there(giving, [str(row["key"]) for row in owed])
-            debt.settle(giving, batch.keys, [row for row in owed if row["key"] in there])
-            return accept(giving, {note.scope for note in batch.notes})
-        return 0
+        """Hold what legacy cannot, and let go of the rest; how many scopes had been refused before."""
+        owed = [row for row in unfit if row["reason"] != NO_PLACE]  # the others are new-only, and nobody's debt
+        there = self._still_there(giving, [str(row["key"]) for row in owed])
+        debt.settle(giving, batch.keys, [row for row in owed if row["key"] in there])
+        return accept(giving, {note.scope for note in batch.notes})
 
     def _still_there(self, giving: Connection, keys: Collection[str]) -> frozenset[str]:
         """Those of the records that the giver still has; none of them goes before the transaction ends."""

@@ -17,6 +17,7 @@ from adapters.postgres.guard import FENCE
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.notes import Choice
 from adapters.postgres.part import Part
+from adapters.postgres.pool import asking
 from adapters.postgres.schema import dirty, quarantine
 from harness.config import MoveSettings
 from harness.errors import MismatchFound, Refused, StoreContended
@@ -30,6 +31,9 @@ _LITTLE = 20  # notes that came during one round: another one would not bring fe
 _BATCH = 1000  # notes of the moving scopes looked at in one go
 
 
+_HELD = select(quarantine.c.scope).where(quarantine.c.scope.isnot(None), quarantine.c.accepted.is_(None))
+
+
 def moves(scope: ColumnElement[str], salt: str, before: Stand, after: Stand) -> ColumnElement[bool]:
     """Whether authority over a scope is another one afterwards."""
     was, will_be = (authority_of(scope, salt, stand.writes_percent, _pins(stand)) for stand in (before, after))
@@ -38,6 +42,16 @@ def moves(scope: ColumnElement[str], salt: str, before: Stand, after: Stand) -> 
 
 def _pins(stand: Stand) -> dict[str, str]:
     return {name: store.value for name, store in stand.pins.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Some records as loser and gainer have them; what legacy owes, scope by key; and scopes in quarantine."""
+
+    ours: Mapping[str, Record]
+    theirs: Mapping[str, Record]
+    debts: Mapping[str, str | None]
+    held: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +99,8 @@ class Crossing:
         self._take_precedence(True)
         self._turn_around(act, until)
         carried = self._carry_till_little(act, until)
-        ours, theirs = self.loser.records(carried), self.gainer.records(carried)
-        unequal = {key for key in carried if ours.get(key) != theirs.get(key)}
+        seen = self._look(carried)
+        unequal = {key for key in carried if seen.ours.get(key) != seen.theirs.get(key)}
         # Once more: comparing took a while, and what came meanwhile would be carried while writers wait.
         self.suspects[act.id] = frozenset(unequal | self._carry_till_little(act, until))
 
@@ -114,14 +128,21 @@ class Crossing:
         if self.reverse.noted(self._noted(act)):
             raise StoreContended(f"{act.loser.other} has noted changes of the moving scopes meanwhile; try again")
         keys = self.carrier.drain_chosen(self._noted(act), until) | self.suspects[act.id]
-        with ThreadPoolExecutor(2, "crossing") as pool:  # both at once, for writers wait
-            ours, theirs = (pool.submit(side.records, keys) for side in (self.loser, self.gainer))
-        debts = {each.key: each.scope for each in owed(self.new)}
-        self._compare(act, keys - debts.keys(), ours.result(), theirs.result())
+        seen = self._look(keys)
+        self._compare(act, keys - seen.debts.keys(), seen.ours, seen.theirs)
         if act.loser is Store.NEW:
-            self._refuse_debt(act, debts)
+            self._refuse_debt(act, seen.debts)
             return act.after
-        return self._with_quarantine(act)
+        return self._with_quarantine(act, seen.held)
+
+    def _look(self, keys: Collection[str]) -> _Seen:
+        with ThreadPoolExecutor(2, "crossing") as pool:  # all at once, for writers wait
+            ours, theirs = (pool.submit(side.records, keys) for side in (self.loser, self.gainer))
+            new = asking(self.new)
+            with speaking_for(Store.NEW), new.connect() as connection:
+                held = frozenset(map(str, connection.execute(_HELD).scalars()))
+            debts = {each.key: each.scope for each in owed(new)}
+        return _Seen(ours.result(), theirs.result(), debts, held)
 
     def _noted(self, act: Act) -> Choice:
         """The notes of moving scopes, and of whole parts. Put in words once: that takes as long as carrying does."""
@@ -147,7 +168,7 @@ class Crossing:
                 f"({', '.join(sorted(differing)[:3])}); nothing has changed. Run crossfade verify, then repair"
             )
 
-    def _refuse_debt(self, act: Act, debts: dict[str, str | None]) -> None:
+    def _refuse_debt(self, act: Act, debts: Mapping[str, str | None]) -> None:
         moving = _Moving(self.salt, act)
         if found := sorted(key for key, scope in debts.items() if moving(scope) and key not in act.left_behind):
             raise Refused(
@@ -155,10 +176,7 @@ class Crossing:
                 "changed. See crossfade status, mend them in new, or leave them behind with --accept-debt"
             )
 
-    def _with_quarantine(self, act: Act) -> Stand:
-        chosen = select(quarantine.c.scope).where(quarantine.c.scope.isnot(None), quarantine.c.accepted.is_(None))
-        with speaking_for(Store.NEW), self.new.connect() as connection:
-            held = {str(scope) for scope in connection.execute(chosen).scalars()}
+    def _with_quarantine(self, act: Act, held: Collection[str]) -> Stand:
         staying = {scope for scope in held if _Moving(self.salt, act)(scope)}
         if not staying:
             return act.after

@@ -35,6 +35,7 @@ from adapters.postgres.cells import looked_at, named_record, number_of, place_of
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import REASON, VERSION, Part, texts
+from adapters.postgres.pool import asking
 from adapters.postgres.prepared import PreparedByShape, parameter
 from adapters.postgres.snapshot import Snapshot, begin_long_work, snapshot
 from harness.looking import Mark, Record
@@ -261,7 +262,7 @@ class TableSide:
     def _asked(self, what: str, keys: Collection[str], build: Any) -> Iterator[Any]:
         if not keys:
             return
-        with speaking_for(self._store), self._engine.connect() as connection:
+        with speaking_for(self._store), asking(self._engine).connect() as connection:
             for part in self._parts:
                 statement = self._prepared.get((what, part.name), partial(build, part))
                 yield from statement.execute(connection, keys=sorted(keys)).all()

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, Text, any_, cast, delete, func, literal_column, select, update
+from sqlalchemy import Connection, Engine, Table, Text, Update, any_, cast, delete, func, literal_column, select, update
 from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.apply import set_applying
@@ -48,7 +48,9 @@ class RouteFences:
             for store, connection in ((Store.NEW, new), (Store.LEGACY, legacy)):
                 with speaking_for(store):
                     send_workers_aside(connection)
-            yield _Fence(act, {Store.NEW: new, Store.LEGACY: legacy}, self._table)
+            fence = _Fence(act, {Store.NEW: new, Store.LEGACY: legacy}, self._table)
+            fence.rehearse()
+            yield fence
 
     def _probe(self, gainer: Store, seconds: float) -> None:
         """Raise StoreTimeout, holding up nobody in the loser yet, while the gainer's fence is not to be had."""
@@ -148,6 +150,12 @@ def differ(routes: Mapping[Store, Mapping[str, Any]]) -> bool:
     return any(legacy[name] != new[name] for name in ("writes_percent", "pins"))
 
 
+def _older(store: Store, epoch: int, values: Mapping[str, Any]) -> Update:
+    """Write the store's route if it is older than an epoch."""
+    table = _ROUTES[store]
+    return update(table).where(table.c.epoch < epoch).values(**values)
+
+
 class _Fence:
     def __init__(self, act: Act, connections: dict[Store, Connection], table: Table) -> None:
         self._act, self._connections, self._table = act, connections, table
@@ -164,15 +172,25 @@ class _Fence:
     def hold_gainer(self) -> None:
         self.hold(self._act.loser.other)
 
+    def rehearse(self) -> None:
+        """Write routes that nothing is older than, so to no row: what is done first is slow, and later writers wait."""
+        for store, values in self._routes(self._act.after).items():
+            with speaking_for(store):
+                self._connections[store].execute(_older(store, 0, values))
+
     def write(self, after: Stand) -> None:
-        pins = {name: store.value for name, store in after.pins.items()}
-        shared = {"epoch": self._act.epoch, "writes_percent": after.writes_percent, "pins": pins}
-        self._update(Store.LEGACY, shared)
-        own = {"reads_percent": after.reads_percent, "shadow_percent": after.shadow_percent}
-        self._update(Store.NEW, shared | own | {"automatic": sorted(after.automatic)})
+        for store, values in self._routes(after).items():
+            self._update(store, values)
         if self._act.left_behind:
             with speaking_for(Store.NEW):
                 self._leave_behind(self._connections[Store.NEW], self._act.left_behind)
+
+    def _routes(self, after: Stand) -> dict[Store, dict[str, Any]]:
+        """What the routes of both stores are to say."""
+        pins = {name: store.value for name, store in after.pins.items()}
+        shared = {"epoch": self._act.epoch, "writes_percent": after.writes_percent, "pins": pins}
+        own = {"reads_percent": after.reads_percent, "shadow_percent": after.shadow_percent}
+        return {Store.LEGACY: shared, Store.NEW: shared | own | {"automatic": sorted(after.automatic)}}
 
     def _leave_behind(self, new: Connection, keys: Collection[str]) -> None:
         """Keep the rows that legacy cannot hold in the ledger, and take them out of new, where nobody writes now."""
@@ -217,9 +235,7 @@ class _Fence:
         Whoever waited for the fence may have been overtaken: others finished the act, and moved on (STALE_FINISH in
         ``model/``). Raises Refused then.
         """
-        table = _ROUTES[store]
         with speaking_for(store):
-            older = update(table).where(table.c.epoch < self._act.epoch)
-            written = self._connections[store].execute(older.values(**values)).rowcount
+            written = self._connections[store].execute(_older(store, self._act.epoch, values)).rowcount
         if not written and self.epoch(store) != self._act.epoch:
             raise Refused(f"{store}: somebody else has moved authority meanwhile; look at crossfade status")

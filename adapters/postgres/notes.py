@@ -26,6 +26,7 @@ from sqlalchemy import (
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import texts
+from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared, PreparedByShape, parameter
 from adapters.postgres.schema import dirty
 from harness.routing import Store
@@ -65,7 +66,7 @@ class Notes:
     """One store's dirty queue. Any number of workers read it; nothing is locked here."""
 
     def __init__(self, store: Store, engine: Engine) -> None:
-        self._store, self._engine = store, engine
+        self._store, self._engine, self._asking = store, engine, asking(engine)
         self._prepared = PreparedByShape()
 
     def oldest(self, most: int, skipped: int = 0, *, alone: Collection[str], gone: Collection[str]) -> list[Note]:
@@ -94,23 +95,23 @@ class Notes:
 
     def chosen(self, choice: Choice) -> list[Note]:
         """The oldest notes of a choice."""
-        with speaking_for(self._store), self._engine.connect() as connection:
+        with speaking_for(self._store), self._asking.connect() as connection:
             rows = connection.exec_driver_sql(choice.text, execution_options={"no_parameters": True})
             return [_note(row) for row in rows]
 
     def _read(self, shape: str, build: Callable[[], Select[Any]], **values: Any) -> list[Note]:
         statement = self._prepared.get(shape, build)
-        with speaking_for(self._store), self._engine.connect() as connection:
+        with speaking_for(self._store), self._asking.connect() as connection:
             return [_note(row) for row in statement.execute(connection, **values)]
 
     def latest(self) -> int:
         """The greatest number of a note now, 0 if there is none."""
-        with speaking_for(self._store), self._engine.connect() as connection:
+        with speaking_for(self._store), self._asking.connect() as connection:
             return int(connection.execute(select(func.coalesce(func.max(dirty.c.seq), 0))).scalar_one())
 
     def left(self) -> int:
         """How many there are."""
-        with speaking_for(self._store), self._engine.connect() as connection:
+        with speaking_for(self._store), self._asking.connect() as connection:
             return int(connection.execute(select(func.count()).select_from(dirty)).scalar_one())
 
     def tidy(self) -> None:
@@ -118,9 +119,8 @@ class Notes:
 
         Holds up nobody; does nothing while somebody else is at it.
         """
-        with speaking_for(self._store), self._engine.connect() as connection:
-            alone = connection.execution_options(isolation_level="AUTOCOMMIT")
-            alone.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {dirty.schema}.{dirty.name}")
+        with speaking_for(self._store), self._asking.connect() as connection:
+            connection.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {dirty.schema}.{dirty.name}")
 
     def any_for(self, scope: str | None, key: Hashable | None) -> bool:
         """Whether anything is noted for the scope, or, without one, for the key, or, without both, at all."""
@@ -130,18 +130,20 @@ class Notes:
             statement = statement.where(or_(dirty.c.scope == scope, whole_part))
         elif key is not None:
             statement = statement.where(or_(dirty.c.key == str(key), dirty.c.key.is_(None)))
-        with speaking_for(self._store), self._engine.connect() as connection:
+        with speaking_for(self._store), self._asking.connect() as connection:
             return bool(connection.execute(select(exists(statement))).scalar_one())
 
     def settle(
         self,
         read: Sequence[Note],
         instead: Sequence[dict[str, str | None]] = (),
-        also: Callable[[Connection], object] = lambda _: None,
+        also: Callable[[Connection], object] | None = None,
     ) -> None:
         """Delete exactly the notes that were read, in one transaction with ``also`` and the notes that come instead."""
-        with speaking_for(self._store), self._engine.begin() as connection:
-            also(connection)
+        alone = also is None and not instead
+        with speaking_for(self._store), (self._asking if alone else self._engine).begin() as connection:
+            if also is not None:
+                also(connection)
             if instead:
                 connection.execute(insert(dirty), list(instead))
             _FORGET.execute(connection, numbers=[note.seq for note in read])

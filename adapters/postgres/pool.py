@@ -237,6 +237,11 @@ def _spoke_while_idle(connection: psycopg.Connection[Any]) -> bool:
     return bool(look.poll(0))
 
 
+def asking(engine: Engine) -> Engine:
+    """The same connections for statements that are a transaction each: two trips to the server fewer for every one."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
 def check_server(engine: Engine, store: Store) -> int:
     """The server's major version. Raises StoreUnavailable if it cannot be reached or is none we can work with."""
     with speaking_for(store), engine.connect() as connection:

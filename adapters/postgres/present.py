@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, Text, any_, cast, lit
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.notes import Note
 from adapters.postgres.part import Part, texts
+from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared, PreparedByShape
 from harness.routing import Store
 
@@ -18,7 +19,7 @@ class PresentRows:
     """Reads a store's rows as they are now. ``parts`` answers the parts known at the time, by name."""
 
     def __init__(self, store: Store, engine: Engine, parts: Callable[[], Mapping[str, Part]]) -> None:
-        self._store, self._engine, self._find_parts = store, engine, parts
+        self._store, self._asking, self._find_parts = store, asking(engine), parts
         self._prepared = PreparedByShape()
 
     @property
@@ -29,7 +30,7 @@ class PresentRows:
         """The present rows for the notes, each with ``key_``, ``scope_`` and ``part_``."""
         notes = list(notes)
         rows: list[Row[Any]] = []
-        with speaking_for(self._store), self._engine.connect() as connection:
+        with speaking_for(self._store), self._asking.connect() as connection:
             for name in {note.part for note in notes}:
                 of_part = [note for note in notes if note.part == name]
                 part = self._parts[name]
@@ -60,7 +61,7 @@ class PresentRows:
         Of no number, for nobody has written them.
         """
         found = []
-        with speaking_for(self._store), self._engine.connect() as connection:
+        with speaking_for(self._store), self._asking.connect() as connection:
             for part in self._parts.values():
                 rows = _named(part, among(part.scope_of(part.table.c))).limit(1)
                 for row in connection.execute(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from adapters.prompts.prompt import PromptType
@@ -133,6 +134,7 @@ class LegacyScope:
     type: int | None
 
 
+@lru_cache(maxsize=4096)  # catch-up asks it of the same scopes batch after batch
 def parse_scope(scope: str | None, *, with_type: bool) -> LegacyScope | None:
     """The legacy place of a scope, or None for a scope that legacy has no place for."""
     found = _SCOPE.match(scope or "")

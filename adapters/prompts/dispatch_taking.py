@@ -47,7 +47,7 @@ from sqlalchemy.types import TypeEngine
 
 from adapters.postgres.part import REASON, Part, texts
 from adapters.postgres.prepared import Prepared, PreparedByShape, parameter
-from adapters.postgres.taking import Applied
+from adapters.postgres.taking import Applied, Standing
 from adapters.prompts.canonical import DebtReason, LegacyScope, Reading, parse_scope
 from adapters.prompts.dispatch import EPOCH, instant, local_stamp, sidecar, tenant_tables
 from adapters.prompts.left_behind import LeftBehind, Wanted
@@ -76,13 +76,15 @@ class _Fit:
     place: LegacyScope
 
 
-@dataclass(slots=True)
-class _Found:
-    """Where records stand, by key: their rows, the scopes these are in, and their sidecar entries."""
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """By key: the records' rows, and their sidecar entries."""
 
     rows: dict[str, RowName] = field(default_factory=dict)
-    scopes: dict[str, str | None] = field(default_factory=dict)
     entries: dict[str, RowName] = field(default_factory=dict)
+
+    def of(self, keys: Collection[str]) -> _Places:
+        return _Places(*({key: row for key, row in all_.items() if key in keys} for all_ in (self.rows, self.entries)))
 
 
 class DispatchTaking:
@@ -101,8 +103,15 @@ class DispatchTaking:
         self._find = Prepared(_finding(parts))
         self._prepared = PreparedByShape()
 
-    def scopes_of(self, connection: Connection, keys: Collection[str]) -> dict[str, str | None]:
-        return self._found(connection, keys).scopes
+    def find(self, connection: Connection, keys: Collection[str]) -> Standing:
+        places, scopes = _Places(), dict[str, str | None]()
+        rows: Sequence[Any] = self._find.execute(connection, keys=sorted(keys)).all() if keys else ()
+        for organization, number, key, scope, stands in rows:
+            if stands:
+                places.rows[key], scopes[key] = RowName(organization, number), scope
+            else:
+                places.entries[key] = RowName(organization, number)
+        return Standing(scopes, places)
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record here that has a scope: the other store has one part, and they are all of it."""
@@ -114,27 +123,18 @@ class DispatchTaking:
             selects.append(select(cast(rows.c.id, Text), rows.c.project_id).where(rows.c.project_id.isnot(None)))
         return [(str(key), str(scope)) for key, scope in connection.execute(union_all(*selects))]
 
-    def make_equal(self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]]) -> Applied:
-        found = self._found(connection, {*keys, *(str(row.key_) for row in rows)})
-        fit, unfit = self._sort(connection, rows, found)
-        deleted = self._remove(connection, found, fit, {str(row.key_) for row in rows})
-        changed = self._write(connection, fit, self._numbers(connection, found, fit), found)
+    def make_equal(
+        self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]], found: Standing
+    ) -> Applied:
+        given = {str(row.key_) for row in rows}
+        places: _Places = found.places.of(given.union(keys))
+        fit, unfit = self._sort(connection, rows, found.scopes)
+        deleted = self._remove(connection, places, fit, given)
+        changed = self._write(connection, fit, self._numbers(connection, places, fit), places)
         return Applied(len(changed), deleted, unfit)
 
-    def _found(self, connection: Connection, keys: Collection[str]) -> _Found:
-        found = _Found()
-        if not keys:
-            return found
-        rows: Sequence[Any] = self._find.execute(connection, keys=sorted(keys)).all()
-        for organization, number, key, scope, stands in rows:
-            if stands:
-                found.rows[key], found.scopes[key] = RowName(organization, number), scope
-            else:
-                found.entries[key] = RowName(organization, number)
-        return found
-
     def _sort(
-        self, connection: Connection, rows: Iterable[Row[Any]], found: _Found
+        self, connection: Connection, rows: Iterable[Row[Any]], scopes: Mapping[str, str | None]
     ) -> tuple[dict[str, _Fit], dict[str, str]]:
         """The records that legacy can hold, by key, and why it cannot hold others that say nothing of it themselves."""
         fit: dict[str, _Fit] = {}
@@ -148,7 +148,7 @@ class DispatchTaking:
             else:
                 fit[str(row.key_)] = _Fit(row, place)
         # Where a record stays in its scope, the row that is there says that the project is, too.
-        moving = {key: one.place for key, one in fit.items() if found.scopes.get(key) != one.record.scope_}
+        moving = {key: one.place for key, one in fit.items() if scopes.get(key) != one.record.scope_}
         projects = self._projects(connection, moving.values())
         for key, place in moving.items():
             if (place.organization, place.project) not in projects:
@@ -169,13 +169,13 @@ class DispatchTaking:
             there |= {(organization, number) for number in look.execute(connection, numbers=numbers).scalars()}
         return there
 
-    def _remove(self, connection: Connection, found: _Found, fit: Mapping[str, _Fit], given: Collection[str]) -> int:
+    def _remove(self, connection: Connection, places: _Places, fit: Mapping[str, _Fit], given: Collection[str]) -> int:
         """Take out the rows that legacy is not to hold, or not in this tenant; how many."""
-        left = {key: row for key, row in found.rows.items() if key not in fit or _moves(row, fit[key])}
+        left = {key: row for key, row in places.rows.items() if key not in fit or _moves(row, fit[key])}
         kept = {row: key for key, row in left.items() if key in given and key not in fit}
         self._sidecar.keep_numbers(connection, kept)
-        gone = {row for key, row in found.entries.items() if key not in given}
-        moved = {row for key, row in found.entries.items() if key in fit and _moves(row, fit[key])}
+        gone = {row for key, row in places.entries.items() if key not in given}
+        moved = {row for key, row in places.entries.items() if key in fit and _moves(row, fit[key])}
         self._sidecar.drop(connection, gone | moved)
         for organization, numbers in _by_organization(left.values()).items():
             table = self._parts[organization].table
@@ -183,12 +183,12 @@ class DispatchTaking:
             removal.execute(connection, numbers=numbers)
         return len(left.keys() - fit.keys())
 
-    def _numbers(self, connection: Connection, found: _Found, fit: Mapping[str, _Fit]) -> dict[str, RowName]:
+    def _numbers(self, connection: Connection, places: _Places, fit: Mapping[str, _Fit]) -> dict[str, RowName]:
         """The row of each record: where it stands, else the number that was kept for it, else a new one."""
         rows: dict[str, RowName] = {}
         fresh: dict[str, list[str]] = defaultdict(list)
         for key, one in sorted(fit.items()):
-            known = found.rows.get(key) or found.entries.get(key)
+            known = places.rows.get(key) or places.entries.get(key)
             if known is not None and not _moves(known, one):
                 rows[key] = known
             else:
@@ -199,13 +199,13 @@ class DispatchTaking:
         return rows
 
     def _write(
-        self, connection: Connection, fit: Mapping[str, _Fit], rows: Mapping[str, RowName], found: _Found
+        self, connection: Connection, fit: Mapping[str, _Fit], rows: Mapping[str, RowName], places: _Places
     ) -> set[RowName]:
         """Write rows and entries; the rows of which either changed."""
         changed = self._sidecar.write(connection, [_entry(rows[key], one) for key, one in fit.items()])
         batches: dict[tuple[str, _Build], list[tuple[RowName, _Fit]]] = defaultdict(list)
         for key, one in fit.items():
-            build: _Build = _updating if rows[key] == found.rows.get(key) else _inserting
+            build: _Build = _updating if rows[key] == places.rows.get(key) else _inserting
             batches[one.place.organization, build].append((rows[key], one))
         for (organization, build), batch in batches.items():
             table = self._parts[organization].table

@@ -14,7 +14,7 @@ from adapters.prompts.canonical import Reading, parse_scope
 from adapters.prompts.discover import require_tenants
 from adapters.prompts.dispatch import tenant_part
 from adapters.prompts.dispatch_taking import DispatchTaking
-from adapters.prompts.prompt_manager import giving_part, whole_part
+from adapters.prompts.prompt_manager import giving_part
 from harness.routing import Store
 
 _ASKED_AGAIN = 1.0  # seconds until a tenant that is not known is asked for again
@@ -28,8 +28,8 @@ class Ends:
     destination: Destination
 
     def forth(self) -> tuple[Giver, Taker]:
-        giver = Giver(Store.LEGACY, self.legacy, self._parts)
-        return giver, Taker(Store.NEW, self.new, self.destination, lambda _: whole_part().name)
+        giver, name = Giver(Store.LEGACY, self.legacy, self._parts), self.destination.part.name
+        return giver, Taker(Store.NEW, self.new, self.destination, lambda _: name)
 
     def back(self) -> tuple[Giver, Taker]:
         """With the tenants of now: a worker lives long, and one that did not know a tenant would lose its writes."""

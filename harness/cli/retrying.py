@@ -72,7 +72,7 @@ def _outcomes(stores: Stores, batch: Sequence[Quarantined], refused: Mapping[str
     keys = [each.key for each in batch]
     held = {each.key: each for each in book.listed(stores.new, keys=keys)}
     with speaking_for(Store.NEW), stores.new.connect() as new:
-        there = stores.destination.scopes_of(new, keys)
+        there = stores.destination.find(new, keys).scopes
     found = []
     for each in batch:
         now = held.get(each.key)

@@ -397,7 +397,7 @@ def test_where_records_stand(journey: Journey) -> None:
     nowhere = ("acme", old_row(50, project_id=None), None)
     keys |= journey.put_legacy([nowhere])
     with journey.legacy.connect() as connection:
-        scopes = journey.into_legacy.scopes_of(connection, [str(key) for key in keys])
+        scopes = journey.into_legacy.find(connection, [str(key) for key in keys]).scopes
         assert scopes == {
             str(here.id): here.project_id,
             str(there.id): there.project_id,

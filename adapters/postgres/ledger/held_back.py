@@ -1,0 +1,31 @@
+"""What the ledger holds back of records and scopes that are being carried: let go of, all of it in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, any_, delete, func, select
+
+from adapters.postgres.part import texts
+from adapters.postgres.prepared import Prepared
+from adapters.postgres.schema import debt, quarantine, rejection
+
+
+def _letting_go() -> Prepared:
+    keys, fit, scopes = (any_(texts(name)) for name in ("keys", "fit", "scopes"))
+    held = delete(quarantine).where(quarantine.c.key == fit).returning(quarantine.c.key).cte("held")
+    owed = delete(debt).where(debt.c.key == keys, debt.c.row.is_(None)).returning(debt.c.key).cte("owed")
+    refused = delete(rejection).where(rejection.c.scope == scopes).returning(rejection.c.scope).cte("refused")
+    return Prepared(select(func.count()).select_from(refused).add_cte(held, owed))
+
+
+_LET_GO = _letting_go()
+
+
+def let_go(connection: Connection, keys: Collection[str], fit: Collection[str], scopes: Collection[str | None]) -> int:
+    """Let go of the fit ones in quarantine, of all keys that were owed, and forget the scopes' failed attempts.
+
+    How many of the scopes had any.
+    """
+    named = sorted(scope or "" for scope in scopes)
+    return int(_LET_GO.execute(connection, keys=sorted(keys), fit=sorted(fit), scopes=named).scalar_one())
