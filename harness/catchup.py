@@ -106,21 +106,26 @@ def follow(
     pause: float,
     progress: Callable[[Carried], None] = lambda _: None,
     unavailable: Callable[[StoreUnavailable], None] = lambda _: None,
+    back: Callable[[], None] = lambda: None,
 ) -> Carried:
     """Carry over until ``stop`` is set, pausing ``pause`` seconds whenever there is nothing to do.
 
-    A store that goes away is waited for, with pauses that grow to ``LONGEST_PAUSE``; the notes keep.
+    A store that goes away is waited for, with pauses that grow to ``LONGEST_PAUSE``; the notes keep. ``back`` is told
+    of the first batch after that.
     """
-    done, patience = Carried(), pause
+    done, patience, away = Carried(), pause, False
     while not stop.is_set():
         try:
             batch = batches.carry_batch()
         except StoreUnavailable as error:
             unavailable(error)
+            away = True
             stop.wait(patience)
             patience = min(2 * patience, LONGEST_PAUSE)
             continue
-        patience = pause
+        if away:
+            back()
+        patience, away = pause, False
         done += batch
         progress(batch)
         if not batch.notes:

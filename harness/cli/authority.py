@@ -28,14 +28,15 @@ from harness.words import counted
 
 LOCK = "authority"
 _PLANS = 5  # made for one act, at most
-_INSUPERABLE = {"tenants", "copied", "guard", "scope_policy"}  # without these nobody could say who has authority
+# Without these nobody could say who has authority, or the last step would be taken from between two others.
+_INSUPERABLE = {"tenants", "copied", "guard", "scope_policy", "authority", "unfinished"}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a command would do. ``obstacles`` stand in its way, by name; without any it may be carried out.
 
-    ``epoch`` is the route's afterwards.
+    ``epoch`` is the route's afterwards. ``overruled`` names what would have stood in its way, too.
     """
 
     command: str
@@ -47,6 +48,7 @@ class Plan:
     epoch: int
     obstacles: dict[str, str]
     left_behind: frozenset[str] = frozenset()
+    overruled: frozenset[str] = frozenset()
 
     @property
     def changes(self) -> bool:
@@ -65,6 +67,7 @@ class Plan:
             "records": self.records,
             "obstacles": self.obstacles,
             "left_behind": sorted(self.left_behind),
+            "overruled": sorted(self.overruled),
         }
 
 
@@ -120,8 +123,20 @@ def plan(
             for gate in evaluate(gather(stores, total=StatisticsBook(stores.new).total), stores.settings.gates)
             if gate.verdict is not Verdict.PASS
         }
-    left = {name: text for name, text in obstacles.items() if name in _INSUPERABLE or name not in despite}
-    return Plan(command, before, after, loser, scopes, records, epoch, left, left_behind)
+    left = overruling(obstacles, despite)
+    overruled = frozenset(obstacles.keys() - left.keys())
+    return Plan(command, before, after, loser, scopes, records, epoch, left, left_behind, overruled)
+
+
+def overruling(obstacles: Mapping[str, str], despite: Collection[str]) -> dict[str, str]:
+    """The obstacles that are left; some cannot be overruled."""
+    return {name: text for name, text in obstacles.items() if name in _INSUPERABLE or name not in despite}
+
+
+def say_in_vain(app: App, despite: Collection[str], obstacles: Collection[str]) -> None:
+    """Say which names of --despite overrule nothing: one may be misspelt."""
+    for name in sorted(set(despite).difference(obstacles)):
+        app.say(f"crossfade: --despite {name}: nothing of that name stands in the way")
 
 
 def losing(before: Stand, after: Stand, salt: str) -> Store | None:
@@ -307,6 +322,7 @@ def act_on(
 
     noted = f"{reason} (despite {', '.join(despite)})".strip() if despite else reason
     document = made().document() | {"changed": False} if dry_run else carry_out(app, stores, made, noted)
+    say_in_vain(app, despite, {*document["overruled"], *document["obstacles"]})
     app.result(document, lambda out: show_plan(out, document))
     if dry_run:
         refuse(document["obstacles"])

@@ -79,6 +79,7 @@ def _work(
                 pause=app.settings.catchup.poll_seconds,
                 progress=publisher.carried,
                 unavailable=lambda error: app.say(f"crossfade: {error}; waiting for it"),
+                back=lambda: app.say("crossfade: both stores answer again; carrying on"),
             )
         done, _left = drain(
             carrier,

@@ -14,15 +14,22 @@ from adapters.postgres.ledger.quarantine import by_reason
 from adapters.postgres.removal import forget_notes, remove_triggers, stop_noting
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
-from harness.cli.authority import LOCK, despite_option, dry_run_option, recover, refuse, show_obstacles
+from harness.cli.authority import (
+    LOCK,
+    despite_option,
+    dry_run_option,
+    overruling,
+    recover,
+    refuse,
+    say_in_vain,
+    show_obstacles,
+)
 from harness.cli.report import gather
 from harness.failpoints import passing
 from harness.gates import evaluate
 from harness.phases import Phase, path
 from harness.records import Verdict
 from harness.routing import Store
-
-_INSUPERABLE = {"authority", "tenants", "unfinished"}
 
 
 @command("crossfade complete --reason 'two quiet weeks' --yes")
@@ -38,7 +45,8 @@ def complete(app: App, yes: bool, despite: tuple[str, ...], dry_run: bool, reaso
     """
     with opened(app.settings, bulk=True) as stores:
         stores.require(Phase.CUT_OVER)
-        obstacles = standing(stores, despite)
+        found = obstacles_of(stores)
+        obstacles = overruling(found, despite)
         document: dict[str, Any] = {
             "command": "complete",
             "obstacles": obstacles,
@@ -51,6 +59,7 @@ def complete(app: App, yes: bool, despite: tuple[str, ...], dry_run: bool, reaso
             noted = f"{reason} (despite {', '.join(despite)})".strip() if despite else reason
             document |= {"changed": True, "phase": let_go(app, stores, noted, despite).value}
     app.result(document, lambda out: _show(out, document))
+    say_in_vain(app, despite, found)
     if dry_run:
         refuse(obstacles)
 
@@ -83,17 +92,11 @@ def obstacles_of(stores: Stores) -> dict[str, str]:
     return found
 
 
-def standing(stores: Stores, despite: Collection[str] = ()) -> dict[str, str]:
-    """The obstacles that are left; some cannot be overruled."""
-    found = obstacles_of(stores)
-    return {name: text for name, text in found.items() if name in _INSUPERABLE or name not in despite}
-
-
 def let_go(app: App, stores: Stores, reason: str, despite: Collection[str] = ()) -> Phase:
     """Complete the migration. What a crash leaves, the same command finishes: the phase goes first."""
     with command_lock(stores.new, LOCK):
         recover(app, stores)
-        refuse(standing(stores, despite))  # again, now that nobody else can change it
+        refuse(overruling(obstacles_of(stores), despite))  # again, now that nobody else can change it
         for phase in path(stores.phase, Phase.COMPLETE):
             stores.phases.advance(phase, actor(), reason)
         passing("complete.phase_moved")

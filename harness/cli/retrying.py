@@ -46,14 +46,17 @@ def _carry(stores: Stores, batch: Sequence[Quarantined]) -> dict[str, str]:
         return {}
     with speaking_for(Store.LEGACY), stores.legacy.begin() as legacy:
         note(legacy, [{"part": x.part, "scope": x.scope, "key": x.key, "local": x.local} for x in batch])
-    keys = {each.key for each in batch}
-    if _is_carried(stores, keys):
+    scopes = {each.key: each.scope for each in batch}
+    if _is_carried(stores, set(scopes)):
         return {}
     # One by one, to know which: a row may have moved to another scope, and it is scopes that are refused.
     refused = {}
-    for key in sorted(keys):
+    for key in sorted(scopes):
         if not _is_carried(stores, {key}):
-            latest = max(rejections(stores.new, _REJECTIONS), key=lambda each: each.last_seen, default=None)
+            # Its own scope's, as far as that is known; others are refused meanwhile by other workers.
+            known = rejections(stores.new, _REJECTIONS)
+            own = [each for each in known if each.scope == scopes[key]]
+            latest = max(own or known, key=lambda each: each.last_seen, default=None)
             refused[key] = latest.error if latest else "see crossfade status"
     return refused
 

@@ -185,6 +185,8 @@ def sentence(found: Verification) -> str:
     if found.unsettled:
         return f"{only}{found.unsettled} rows were still on their way; run crossfade catchup and verify again"
     equal = f"{only}{found.compared} rows compared, none missing, extra or different"
+    if found.restriction and not found.compared:
+        return f"{only}nothing was compared, for neither store has a row of it; is it spelled as crossfade names it?"
     if found.restriction:
         return f"{equal}; only crossfade verify of everything is a pass"
     if found.snapshots > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -226,3 +227,17 @@ def test_what_stands_in_the_way_of_completing_is_named_as_despite_wants_it(carri
     done = invoke(carried_migration, "complete", "--dry-run")
     assert done.exit_code == 4
     assert "\nin the way: quarantine: 1 rows in quarantine are nobody's decision yet" in done.stdout
+    assert "--despite" not in done.stderr
+    done = invoke(carried_migration, "complete", "--dry-run", "--despite", "quarantine", "--despite", "verifyed")
+    assert "in the way: quarantine" not in done.stdout
+    said = [line for line in done.stderr.splitlines() if "--despite" in line]
+    assert said == ["crossfade: --despite verifyed: nothing of that name stands in the way"]
+
+
+def test_despite_what_does_not_stand_in_the_way(carried_migration: Migration) -> None:
+    """A name that overrules nothing is told, for it may be misspelt; what is overruled is in the plan."""
+    arguments = ("ramp", "10", "--dry-run", "--json", "--despite", "verified", "--despite", "tenant")
+    done = invoke(carried_migration, *arguments)
+    document = json.loads(done.stdout)
+    assert ("verified" in document["overruled"]) != ("verified" in done.stderr)
+    assert "--despite tenant: nothing of that name stands in the way" in done.stderr

@@ -224,6 +224,8 @@ def test_a_scope_or_an_organization_alone(large: Migration) -> None:
 
     assert run("--organization", "umbra") == (0, "partial", 4, 0)
     assert run("--scope", "acme/project-8/incident-summary") == (0, "partial", 2, 0)
+    unknown = on(large, "verify", "--scope", "acme/project-888/incident-summary")
+    assert (unknown.exit_code, "nothing was compared" in unknown.stdout) == (0, True)
     latest = said(on(large, "status", "--json"))["last_verification"]
     assert latest["verdict"] == "pass"
     assert run("--scope", SCOPE) == (3, "fail", 2, 2)
