@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from types import MappingProxyType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from harness.config import MoveSettings
 from harness.errors import CrossfadeError, Refused, StoreContended, StoreTimeout, StoreUnavailable
@@ -34,7 +34,11 @@ LONGEST_PAUSE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """What an act changes. ``automatic`` names the pins that nobody set: scopes in quarantine stay with legacy."""
+    """What an act changes.
+
+    ``automatic`` names the pins that nobody set: scopes in quarantine stay with legacy, and scopes that are being
+    written to with whoever has them, until a move of their own.
+    """
 
     writes_percent: float
     reads_percent: float
@@ -119,8 +123,16 @@ class Journal(Protocol):
         ...
 
 
-Drain = Callable[[Act, float], Stand]
-"""Carries over and compares what is noted for the moving scopes, until a moment of the clock; the route to write."""
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The route to write. ``busy``: scopes that it leaves with the loser, because they are being written to."""
+
+    stand: Stand
+    busy: frozenset[str] = frozenset()
+
+
+Drain = Callable[[Act, float], Drained]
+"""Carries over and compares what is noted for the moving scopes, until a moment of the clock, or leaves them behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +151,10 @@ class Mover:
     stop: Event
     told: Callable[[str], None] = lambda _: None
 
-    def move(self, act: Act) -> None:
-        """Carry the act out. Raises Refused when writers could not be held back, with nothing changed.
+    def move(self, act: Act) -> frozenset[str]:  # noqa: RET503 - giving up never returns
+        """Carry the act out; the scopes that stayed because they are being written to.
+
+        Raises Refused when writers could not be held back, with nothing changed.
 
         Raises StoreUnavailable when a store went away; the act may then be half done, which the error says.
         """
@@ -148,7 +162,7 @@ class Mover:
         for attempt in range(1, self.settings.attempts + 1):
             try:
                 self.approach(act)
-                held = self._attempt(act)
+                held, busy = self._attempt(act)
             except (StoreTimeout, StoreContended) as error:
                 last = str(error)
                 self.told(f"attempt {attempt} of {self.settings.attempts}: {last}")
@@ -161,7 +175,7 @@ class Mover:
                 self.journal.finish(act)
                 passing("move.finished")
                 self.told(f"writers of {act.loser} were held back for {held * 1000:.0f} ms")
-                return
+                return busy
         self._give_up(
             act,
             Refused(
@@ -184,19 +198,20 @@ class Mover:
             self.journal.finish(act)
         return happened
 
-    def _attempt(self, act: Act) -> float:
-        """One attempt; how long writers were held back, in seconds."""
-        losing = False
+    def _attempt(self, act: Act) -> tuple[float, frozenset[str]]:
+        """One attempt; how long writers were held back, in seconds, and which scopes stayed."""
+        losing, busy = False, frozenset[str]()
         began = ended = self.clock()
         try:
             with _no_collection(), self.fences.raised(act, self.settings.fence_seconds) as fence:
                 self.settle(act, self.clock() + self.settings.fence_seconds)
                 began = fence.hold_loser()
                 passing("move.fenced")
-                after = self.drain(act, began + self.settings.fence_seconds)
+                drained = self.drain(act, began + self.settings.fence_seconds)
+                busy = drained.busy
                 passing("move.drained")
                 fence.hold_gainer()
-                fence.write(after)
+                fence.write(drained.stand)
                 passing("move.written")
                 losing = True
                 fence.lose()
@@ -210,7 +225,7 @@ class Mover:
             # The answer to a commit may be lost: only the stores can tell whether it was made.
             if not self._recovered(act):
                 raise
-        return max(0.0, ended - began)
+        return max(0.0, ended - began), busy
 
     def _recovered(self, act: Act) -> bool:
         try:
@@ -225,7 +240,7 @@ class Mover:
             ) from error
         return False
 
-    def _give_up(self, act: Act, error: CrossfadeError) -> None:
+    def _give_up(self, act: Act, error: CrossfadeError) -> NoReturn:
         """Note that the act did not happen, and raise the error. What cannot be noted is left for resume."""
         if isinstance(error, Unfinished):
             raise error

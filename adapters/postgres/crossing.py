@@ -22,11 +22,13 @@ from adapters.postgres.schema import dirty, quarantine
 from harness.config import MoveSettings
 from harness.errors import MismatchFound, Refused, StoreContended
 from harness.looking import Record
-from harness.moving import Act, Stand
+from harness.moving import Act, Drained, Stand
 from harness.ports import Clock
 from harness.routing import Route, Store
 
 _PAUSE = 0.005
+
+_Suspects = dict[str, set[str | None]]  # keys of records to be looked at inside the fence, and their scopes
 _LITTLE = 20  # notes that came during one round: another one would not bring fewer
 _BATCH = 1000  # notes of the moving scopes looked at in one go
 
@@ -56,7 +58,11 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """One direction of moving. ``carrier`` goes from the loser to the gainer, ``reverse`` the other way."""
+    """One direction of moving. ``carrier`` goes from the loser to the gainer, ``reverse`` the other way.
+
+    ``spare``: so many scopes may stay with the loser because they are being written to. Nothing is carried over inside
+    the fence then, so that writers wait for a look at the queue instead (docs/adr/0028-busy-scopes-follow.md).
+    """
 
     carrier: StateCarrier
     reverse: StateCarrier
@@ -68,8 +74,9 @@ class Crossing:
     clock: Clock
     stop: Event
     told: Callable[[str], None]
+    spare: int = 0
     choices: dict[int, Choice] = field(default_factory=dict, compare=False)
-    suspects: dict[int, frozenset[str]] = field(default_factory=dict, compare=False)
+    suspects: dict[int, _Suspects] = field(default_factory=dict, compare=False)
 
     def approach(self, act: Act) -> None:
         """Carry over while writers go on, until few notes are left. Refused if they keep coming faster than that."""
@@ -101,8 +108,11 @@ class Crossing:
         carried = self._carry_till_little(act, until)
         seen = self._look(carried)
         unequal = {key for key in carried if seen.ours.get(key) != seen.theirs.get(key)}
-        # Once more: comparing took a while, and what came meanwhile would be carried while writers wait.
-        self.suspects[act.id] = frozenset(unequal | self._carry_till_little(act, until))
+        both = (seen.ours, seen.theirs)
+        self.suspects[act.id] = {key: {side[key].scope for side in both if key in side} for key in unequal}
+        if not self.spare:
+            # Once more: comparing took a while, and what came meanwhile would be carried while writers wait.
+            self.suspects[act.id] |= {key: {None} for key in self._carry_till_little(act, until)}
 
     def _carry_till_little(self, act: Act, until: float) -> set[str]:
         """Carry round after round, as long as each brings fewer notes than the one before; the keys carried."""
@@ -120,25 +130,54 @@ class Crossing:
     def _turn_around(self, act: Act, until: float) -> None:
         self.reverse.drain_chosen(self._noted(act), until)
 
-    def drain(self, act: Act, until: float) -> Stand:
-        """Carry over the rest and compare it; the route to write, with pins for scopes that cannot move."""
+    def drain(self, act: Act, until: float) -> Drained:
+        """Carry over the rest and compare it, or leave its scopes; the route to write, with pins for what stays."""
         # What the gainer noted of these scopes it had no authority for (IGNORE_GAINER in model/). It must be turned
         # around first, or it would count as the authority's own state; that cannot be done in here, for it needs the
         # fence that stands.
         if self.reverse.noted(self._noted(act)):
             raise StoreContended(f"{act.loser.other} has noted changes of the moving scopes meanwhile; try again")
-        keys = self.carrier.drain_chosen(self._noted(act), until) | self.suspects[act.id]
-        seen = self._look(keys)
-        self._compare(act, keys - seen.debts.keys(), seen.ours, seen.theirs)
+        busy = self._busy(act)
+        if busy is None:
+            keys = self.carrier.drain_chosen(self._noted(act), until) | self.suspects[act.id].keys()
+            seen = self._look(keys)
+            self._compare(act, keys - seen.debts.keys(), seen.ours, seen.theirs)
+        else:
+            seen = self._look(())
         if act.loser is Store.NEW:
             self._refuse_debt(act, seen.debts)
-            return act.after
-        return self._with_quarantine(act, seen.held)
+            after = act.after
+        else:
+            after = self._with_quarantine(act, seen.held)
+        return Drained(_staying(after, busy, act.loser), busy) if busy else Drained(after)
+
+    def _busy(self, act: Act) -> frozenset[str] | None:
+        """Moving scopes of which something is noted, none if so be; None where that has to be carried over in here.
+
+        So it has if they are too many, or named by a pin of the act itself, or if notes stand for a whole part, or if a
+        record was not equal although nothing is noted of it.
+        """
+        if not self.spare:
+            return None
+        choice = self._noted(act)
+        if len(notes := self.carrier.waiting(choice)) == choice.most:
+            return None  # there may be more
+        noted = {note.scope for note in notes}
+        moving = _Moving(self.salt, act)
+        busy = set(noted)
+        for scopes in self.suspects[act.id].values():
+            if any(map(moving, scopes)):
+                if not scopes & noted:
+                    return None
+                busy |= set(filter(moving, scopes))
+        if None in busy or len(busy) > self.spare or not act.after.pins.keys().isdisjoint(busy):
+            return None
+        return frozenset(scope for scope in busy if scope is not None)
 
     def _look(self, keys: Collection[str]) -> _Seen:
+        new = asking(self.new)
         with ThreadPoolExecutor(2, "crossing") as pool:  # all at once, for writers wait
             ours, theirs = (pool.submit(side.records, keys) for side in (self.loser, self.gainer))
-            new = asking(self.new)
             with speaking_for(Store.NEW), new.connect() as connection:
                 held = frozenset(map(str, connection.execute(_HELD).scalars()))
             debts = {each.key: each.scope for each in owed(new)}
@@ -186,8 +225,13 @@ class Crossing:
                 "changed. Mend them in legacy, or leave them behind: crossfade quarantine accept"
             )
         self.told(f"{len(staying)} scopes stay with legacy: they have rows in quarantine")
-        pins = dict(act.after.pins) | dict.fromkeys(staying, Store.LEGACY)
-        return replace(act.after, pins=pins, automatic=act.after.automatic | staying)
+        return _staying(act.after, staying, Store.LEGACY)
+
+
+def _staying(after: Stand, scopes: Collection[str], store: Store) -> Stand:
+    """With pins that keep the scopes where they are."""
+    pins = dict(after.pins) | dict.fromkeys(scopes, store)
+    return replace(after, pins=pins, automatic=after.automatic.union(scopes))
 
 
 class _Moving:

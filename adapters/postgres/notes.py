@@ -56,10 +56,11 @@ class Choice:
     """The oldest ``most`` notes that fulfil a condition on ``dirty``, as text: to be asked for again and again."""
 
     text: str
+    most: int
 
     @classmethod
     def of(cls, condition: ColumnElement[bool], most: int) -> Choice:
-        return cls(literal_sql(_columns().where(condition).limit(most)))
+        return cls(literal_sql(_columns().where(condition).limit(most)), most)
 
 
 class Notes:

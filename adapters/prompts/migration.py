@@ -199,8 +199,8 @@ class Stores:
         """How many writes each store has taken without authority, under guard mode ``record``."""
         return {store: rogue.count(self.engine(store), store) for store in self.left}
 
-    def mover(self, act: Act, stop: Event, told: Callable[[str], None]) -> Mover:
-        """What carries out, finishes or undoes an act."""
+    def mover(self, act: Act, stop: Event, told: Callable[[str], None], *, spare: int = 0) -> Mover:
+        """What carries out, finishes or undoes an act; it may leave so many scopes behind that are being written to."""
         sides = {Store.LEGACY: self.legacy_side, Store.NEW: self.new_side}
         crossing = Crossing(
             self.carrier_from(act.loser),
@@ -213,6 +213,7 @@ class Stores:
             time.monotonic,
             stop,
             told,
+            spare,
         )
         return Mover(
             self.fences,

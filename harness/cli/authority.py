@@ -17,7 +17,7 @@ from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores
 from harness.cli.app import App, actor, facts
 from harness.cli.report import gather
-from harness.errors import IllegalPhase, Overtaken, Refused
+from harness.errors import IllegalPhase, MismatchFound, Overtaken, Refused
 from harness.failpoints import passing
 from harness.gates import evaluate
 from harness.moving import Act, Stand
@@ -230,9 +230,41 @@ def _act(app: App, stores: Stores, wanted: Plan, reason: str) -> dict[str, Any]:
             reason=reason,
         )
     else:
-        act = begin(stores, wanted, reason)
-        stores.mover(act, app.stop, app.say).move(act)
+        _move(app, stores, wanted, reason)
     return wanted.document() | {"changed": wanted.changes, "epoch": stores.routes.view().route.epoch}
+
+
+def _move(app: App, stores: Stores, wanted: Plan, reason: str) -> None:
+    """Move authority, and then the scopes that were being written to: of those there are fewer each time.
+
+    Those that could not follow stay where they are, and the command says so: what it was asked for has happened.
+    """
+    act = begin(stores, wanted, reason)
+    # A ramp may stop in between. Whatever ends a phase moves all at once.
+    spare = wanted.scopes // 2 if wanted.after.phase is Phase.RAMPING else 0
+    busy = stores.mover(act, app.stop, app.say, spare=spare).move(act)
+    while busy:
+        app.say(f"{counted(len(busy), 'scope')} that {'is' if len(busy) == 1 else 'are'} being written to will follow")
+        act = begin(stores, _following(stores, wanted, busy), f"{reason} (scopes that were being written to)".strip())
+        try:
+            busy = stores.mover(act, app.stop, app.say, spare=len(busy) // 2).move(act)
+        except MismatchFound as error:
+            raise MismatchFound(f"the others have moved, but of those that were to follow {error}") from error
+        except Refused as error:
+            app.say(
+                f"crossfade: {counted(len(busy), 'scope')} stayed with {act.loser} ({error}); the next ramp in the "
+                "same direction takes them along"
+            )
+            return
+
+
+def _following(stores: Stores, first: Plan, busy: Collection[str]) -> Plan:
+    """The plan for what an act has left behind."""
+    before = stores.stand()
+    pins = {name: store for name, store in before.pins.items() if name not in busy}
+    after = replace(before, pins=pins, automatic=before.automatic.difference(busy))
+    epoch = stores.routes.view().route.epoch + 1
+    return Plan(first.command, before, after, first.loser, len(busy), 0, epoch, {})
 
 
 def refuse(obstacles: Mapping[str, str]) -> None:

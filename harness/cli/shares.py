@@ -34,6 +34,11 @@ class Wish:
             # Scopes that were in quarantine move with the others now, unless they still are.
             pins = {name: store for name, store in pins.items() if name not in automatic}
             automatic = frozenset()
+        elif writes < now.writes_percent:
+            # Those that stayed with new because they were being written to, and did not follow.
+            left = {name for name in automatic if pins[name] is Store.NEW}
+            pins = {name: store for name, store in pins.items() if name not in left}
+            automatic -= left
         if self._pin is not None:
             pins[self._pin[0]] = self._pin[1]
         if self._unpin is not None:

@@ -20,7 +20,7 @@ from chaos.history import History, Outcome
 from chaos.world import Servers, World, two_servers, world
 from harness.cli.authority import begin, plan
 from harness.failpoints import FailpointRaised
-from harness.moving import Act, Fence, Mover, Stand
+from harness.moving import Act, Drained, Fence, Mover, Stand
 from harness.phases import Phase
 from harness.routing import Store
 
@@ -83,7 +83,7 @@ def dying() -> Iterator[None]:
 
 
 def without_drain(mover: Mover) -> Mover:
-    return replace(mover, approach=lambda _: None, settle=lambda *_: None, drain=lambda act, _: act.after)
+    return replace(mover, approach=lambda _: None, settle=lambda *_: None, drain=lambda act, _: Drained(act.after))
 
 
 class BetweenCommits(RouteFences):

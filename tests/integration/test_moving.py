@@ -29,7 +29,7 @@ from harness.cli.shares import ramp_shares
 from harness.cli.standing import status_of
 from harness.config import Settings
 from harness.errors import CannotHold, CommandLocked, IllegalPhase, NoAuthority, Refused, StoreUnavailable
-from harness.moving import Act, Stand
+from harness.moving import Act, Drained
 from harness.phases import Phase
 from harness.records import Verdict
 from harness.routing import Store
@@ -454,10 +454,10 @@ def test_a_store_that_dies_during_the_fence(verified: Migration) -> None:
     stores = verified.stores
     act = begin(stores, plan(stores, "ramp", lambda now: replace(now, writes_percent=100.0, phase=Phase.RAMPING)), "")
 
-    def cut(_: Act, __: float) -> Stand:
+    def cut(_: Act, __: float) -> Drained:
         for sql in (verified.sql, verified.new_sql):
             sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
-        return act.after
+        return Drained(act.after)
 
     mover = replace(stores.mover(act, threading.Event(), lambda _: None), drain=cut)
     with pytest.raises(StoreUnavailable):
