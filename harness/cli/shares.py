@@ -30,13 +30,9 @@ class Wish:
         writes = now.writes_percent if self._writes is None else self._writes
         shadow = now.shadow_percent if self._shadow is None else self._shadow
         pins, automatic = dict(now.pins), now.automatic
-        if writes > now.writes_percent:
-            # Scopes that were in quarantine move with the others now, unless they still are.
-            pins = {name: store for name, store in pins.items() if name not in automatic}
-            automatic = frozenset()
-        elif writes < now.writes_percent:
-            # Those that stayed with new because they were being written to, and did not follow.
-            left = {name for name in automatic if pins[name] is Store.NEW}
+        if self._writes is not None:
+            # Scopes that stayed behind move with the others now, unless they still have to stay.
+            left = self._behind(now, writes)
             pins = {name: store for name, store in pins.items() if name not in left}
             automatic -= left
         if self._pin is not None:
@@ -53,6 +49,13 @@ class Wish:
             automatic=automatic - named,
         )
         return replace(after, phase=_phase(now, after))
+
+    @staticmethod
+    def _behind(now: Stand, writes: float) -> set[str]:
+        """Scopes that an earlier act in this direction has left: in quarantine, or being written to."""
+        behind = {store: {name for name in now.automatic if now.pins[name] is store} for store in Store}
+        up = writes > now.writes_percent or (writes == now.writes_percent and behind[Store.LEGACY])
+        return behind[Store.LEGACY if up else Store.NEW]
 
 
 def _phase(now: Stand, after: Stand) -> Phase:
