@@ -14,6 +14,7 @@ from typing import Any
 from psycopg import sql
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     Connection,
     Numeric,
@@ -22,14 +23,13 @@ from sqlalchemy import (
     and_,
     case,
     cast,
-    column,
-    exists,
     func,
     literal,
     literal_column,
+    or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import BIT, JSONB
+from sqlalchemy.dialects.postgresql import BIT, JSONB, JSONPATH
 
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.schema import SCHEMA, route_copy
@@ -40,6 +40,7 @@ ROUTE = route_copy.alias("r")  # the columns that the route has in both database
 
 _LEGACY: ColumnElement[str] = literal_column("'legacy'", Text)
 _NEW: ColumnElement[str] = literal_column("'new'", Text)
+_NO_PINS: ColumnElement[Any] = literal_column("'{}'", JSONB)
 
 
 def bucket_of(scope: ColumnElement[Any], salt: ColumnElement[Any] | str) -> ColumnElement[int]:
@@ -82,6 +83,32 @@ def has_all(store: Store) -> ColumnElement[bool]:
     return and_(ROUTE.c.writes_percent == whole, ~pinned_to(store.other))
 
 
+def allows(store: Store, scope: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether the guard lets the store take writes to the scope, for a query on ``ROUTE``; wants ``ALLOWS`` created.
+
+    What decides where nothing is pinned and the percent is whole stands in the query, all else in the function:
+    setting up a formula costs a statement as much as computing it, unless a call hides it (docs/adr/0023).
+    """
+    whole = and_(ROUTE.c.writes_percent == _number(100 if store is Store.NEW else 0), ROUTE.c.pins == _NO_PINS)
+    if store is Store.NEW:
+        whole = and_(whole, scope.isnot(None))
+    given = literal_column(f"'{store}'", Text), scope, ROUTE.c.guard, ROUTE.c.salt, ROUTE.c.writes_percent, ROUTE.c.pins
+    asked: ColumnElement[bool] = getattr(func, SCHEMA).allows(*given, type_=Boolean)
+    return case((whole, literal_column("true")), else_=asked)
+
+
+def allowing() -> tuple[str, str]:
+    """``crossfade.allows``, all of what ``allows`` says: its arguments and result, and its body.
+
+    In PL/pgSQL, because PostgreSQL puts the text of a function in SQL in the place of the call.
+    """
+    store, guard, scope, salt = (literal_column(name, Text) for name in ("store", "guard", "scope", "salt"))
+    percent, pins = literal_column("writes_percent", Numeric(5, 2)), literal_column("pins", JSONB)
+    allowed = or_(guard == "off", authority_of(scope, salt, percent, pins) == store)
+    arguments = "(store text, scope text, guard text, salt text, writes_percent numeric, pins jsonb)"
+    return f"{arguments} RETURNS boolean", f"BEGIN RETURN {literal_sql(allowed)}; END"
+
+
 def has_any(store: Store) -> ColumnElement[bool]:
     """Whether the store has authority over anything, for a query on ``ROUTE``."""
     return ~has_all(store.other)
@@ -89,8 +116,9 @@ def has_any(store: Store) -> ColumnElement[bool]:
 
 def pinned_to(store: Store) -> ColumnElement[bool]:
     """Whether any scope or group is pinned to the store, for a query on ``ROUTE``."""
-    pin = func.jsonb_each_text(ROUTE.c.pins).table_valued("key", column("value", Text), name="pin")
-    return exists(select(literal_column("1")).select_from(pin).where(pin.c.value == literal_column(f"'{store}'", Text)))
+    # A path and no subquery: a writer would have to set up a plan for that.
+    pinned: ColumnElement[Any] = literal_column(f"'$.* ? (@ == \"{store}\")'", JSONPATH)
+    return func.jsonb_path_exists(ROUTE.c.pins, pinned, type_=Boolean)
 
 
 def create_functions(connection: Connection) -> None:

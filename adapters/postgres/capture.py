@@ -13,14 +13,19 @@ from typing import Any
 
 from psycopg import sql
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Connection,
     Engine,
     Insert,
+    Integer,
     Select,
     Subquery,
     Text,
+    Uuid,
+    and_,
     cast,
+    collate,
     false,
     func,
     insert,
@@ -118,6 +123,29 @@ def moved(part: Part) -> ColumnElement[bool]:
     old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
     keys = [getattr(old, c.key).is_distinct_from(getattr(new, c.key)) for c in part.table.primary_key]
     return or_(SCOPES["OLD"].is_distinct_from(SCOPES["NEW"]), *keys)
+
+
+def stays(part: Part) -> ColumnElement[bool]:
+    """Whether an UPDATE surely left the row the same record of the same scope; NULL or false where that is not sure.
+
+    True only where ``moved`` is false, and cheaper: it looks at the columns on which key and scope depend.
+    """
+    old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
+    if part.scope_by is None:
+        same_scope = [part.scope_of(old).is_not_distinct_from(part.scope_of(new))]
+        names = []
+    else:
+        same_scope = []
+        names = list(part.scope_by)
+    columns = dict.fromkeys([*(c.key for c in part.table.primary_key), *names])
+    return and_(*(_alike(getattr(old, key), getattr(new, key)) for key in columns), *same_scope)
+
+
+def _alike(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether two values are the same when written out, which not all types' own equality says (1.0 and 1.00)."""
+    if isinstance(old.type, Integer | Uuid | Boolean):
+        return old == new
+    return collate(cast(old, Text), "C") == collate(cast(new, Text), "C")
 
 
 def row_of(part: Part, name: str) -> Subquery:

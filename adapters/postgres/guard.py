@@ -39,7 +39,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from adapters.postgres import capture, triggers
-from adapters.postgres.authority import ROUTE, authority_now, has_all, has_any
+from adapters.postgres.authority import ROUTE, allowing, allows, authority_now, has_all, has_any
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import Part
 from adapters.postgres.schema import rogue, route_copy
@@ -66,19 +66,31 @@ BEGIN
 END
 """
 
-# Nearly every write is allowed: then one statement reads the route, decides, and notes the change. All else is only
-# for a write that is about to be refused. The second round notes what has been granted.
+# PL/pgSQL sets up each expression anew in each transaction, so a writer of single rows pays for every one that it meets
+# (docs/adr/0023). Nearly every write is an INSERT, or an UPDATE that leaves the row in its scope, and is allowed: it
+# meets one condition, and one statement that reads the route, decides, and notes. All else goes on to the block below,
+# and so does what that statement has not let through; there the second round notes what has been granted.
 _GUARD = """
 DECLARE
-  moved boolean := false;
-  granted boolean := false;
-  mode text;
-  may_leave boolean := true;
-  may_enter boolean := true;
   departed text;
   arrived text;
-  refused text;
 BEGIN
+  IF TG_OP = 'DELETE' THEN
+    IF {plain} THEN
+      departed := {scope_of_old};
+      {note_gone_at_once};
+      IF FOUND THEN
+        {forget};
+        RETURN OLD;
+      END IF;
+    END IF;
+  ELSIF ({stays} OR TG_OP = 'INSERT') AND {plain} THEN
+    arrived := {scope_of_new};
+    {note_arrived_at_once};
+    IF FOUND THEN
+      RETURN NEW;
+    END IF;
+  END IF;
   IF {applying} THEN
     IF TG_OP = 'DELETE' THEN
       RETURN OLD;
@@ -88,64 +100,73 @@ BEGIN
   IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
     PERFORM FROM crossfade.route FOR SHARE;
   END IF;
-  IF TG_OP = 'INSERT' THEN
-    arrived := {scope_of_new};
-  ELSIF TG_OP = 'UPDATE' THEN
-    arrived := {scope_of_new};
-    departed := {scope_of_old};
-    moved := {moved};
-  ELSIF TG_OP = 'DELETE' THEN
-    departed := {scope_of_old};
-  END IF;
-  LOOP
-    IF TG_OP = 'TRUNCATE' THEN
-      {note_all};
-      IF FOUND THEN
-        {forget_all};
-        RETURN NULL;
-      END IF;
+  DECLARE
+    moved boolean := false;
+    granted boolean := false;
+    mode text;
+    may_leave boolean := true;
+    may_enter boolean := true;
+    refused text;
+  BEGIN
+    IF TG_OP = 'INSERT' THEN
+      arrived := {scope_of_new};
+    ELSIF TG_OP = 'UPDATE' THEN
+      arrived := {scope_of_new};
+      departed := {scope_of_old};
+      moved := {moved};
     ELSIF TG_OP = 'DELETE' THEN
-      {note_gone};
-      IF FOUND THEN
-        {forget};
-        RETURN OLD;
-      END IF;
-    ELSE
-      IF moved THEN
-        {note_moved};
+      departed := {scope_of_old};
+    END IF;
+    LOOP
+      IF TG_OP = 'TRUNCATE' THEN
+        {note_all};
+        IF FOUND THEN
+          {forget_all};
+          RETURN NULL;
+        END IF;
+      ELSIF TG_OP = 'DELETE' THEN
+        {note_gone};
+        IF FOUND THEN
+          {forget};
+          RETURN OLD;
+        END IF;
       ELSE
-        {note_arrived};
+        IF moved THEN
+          {note_moved};
+        ELSE
+          {note_arrived};
+        END IF;
+        IF FOUND THEN
+          RETURN NEW;
+        END IF;
       END IF;
-      IF FOUND THEN
-        RETURN NEW;
+      granted := true;
+      SELECT INTO mode r.guard FROM crossfade.route AS r;
+      IF TG_OP <> 'TRUNCATE' THEN
+        IF TG_OP <> 'INSERT' THEN
+          {look_at_departed};
+          may_leave := may_leave OR {old_is_nobodys} OR (TG_OP = 'DELETE' AND {old_is_cascaded});
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+          {look_at_arrived};
+          may_enter := may_enter OR {new_is_nobodys};
+        END IF;
+        CONTINUE WHEN may_leave AND may_enter;
+        refused := CASE WHEN may_leave THEN arrived ELSE departed END;
       END IF;
-    END IF;
-    granted := true;
-    SELECT INTO mode r.guard FROM crossfade.route AS r;
-    IF TG_OP <> 'TRUNCATE' THEN
-      IF TG_OP <> 'INSERT' THEN
-        {look_at_departed};
-        may_leave := may_leave OR {old_is_nobodys} OR (TG_OP = 'DELETE' AND {old_is_cascaded});
+      IF mode IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '{no_authority}',
+          MESSAGE = '{store} does not know its authority: crossfade.route is empty. Run crossfade prepare';
+      ELSIF mode = 'enforce' THEN
+        RAISE EXCEPTION USING ERRCODE = '{no_authority}',
+          MESSAGE = CASE WHEN TG_OP = 'TRUNCATE'
+            THEN '{store} does not accept TRUNCATE: {other} has authority over some of what it holds'
+            ELSE format('{store} does not accept writes to scope %s: {other} has authority over it now', refused) END,
+          HINT = 'Write it to {other}, or through the router. crossfade status shows how far authority has moved.';
       END IF;
-      IF TG_OP <> 'DELETE' THEN
-        {look_at_arrived};
-        may_enter := may_enter OR {new_is_nobodys};
-      END IF;
-      CONTINUE WHEN may_leave AND may_enter;
-      refused := CASE WHEN may_leave THEN arrived ELSE departed END;
-    END IF;
-    IF mode IS NULL THEN
-      RAISE EXCEPTION USING ERRCODE = '{no_authority}',
-        MESSAGE = '{store} does not know its authority: crossfade.route is empty. Run crossfade prepare';
-    ELSIF mode = 'enforce' THEN
-      RAISE EXCEPTION USING ERRCODE = '{no_authority}',
-        MESSAGE = CASE WHEN TG_OP = 'TRUNCATE'
-          THEN '{store} does not accept TRUNCATE: {other} has authority over some of what it holds'
-          ELSE format('{store} does not accept writes to scope %s: {other} has authority over it now', refused) END,
-        HINT = 'Write it to {other}, or through the router. crossfade status shows how far authority has moved.';
-    END IF;
-    {keep};
-  END LOOP;
+      {keep};
+    END LOOP;
+  END;
 END
 """
 
@@ -158,9 +179,14 @@ BEGIN
   IF {applying} OR {nothing_to_check} THEN
     RETURN NULL;
   END IF;
-  PERFORM pg_advisory_xact_lock({class_}, hashtext({scope_of_new}) & {buckets});
+  IF pg_advisory_xact_lock({class_}, hashtext({scope_of_new}) & {buckets}) IS NULL THEN
+    NULL;  -- never so, as in the fence
+  END IF;
   {look};
-  IF reason IS NULL OR (TG_OP = 'UPDATE' AND {reason_of_old} IS NOT DISTINCT FROM reason) THEN
+  IF reason IS NULL THEN
+    RETURN NULL;  -- asked alone, for what OLD was is a query
+  END IF;
+  IF TG_OP = 'UPDATE' AND {reason_of_old} IS NOT DISTINCT FROM reason THEN
     RETURN NULL;
   END IF;
   RAISE EXCEPTION USING ERRCODE = '{unholdable}',
@@ -206,7 +232,12 @@ def _guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loa
     function = triggers.function_name("guard", part.table)
     schema = triggers.schema_of(engine, part.table)
     by_statement, by_row = "FOR EACH STATEMENT", "FOR EACH ROW"
-    functions = {"fence": Function(_FENCE, ours=False), function: Function(_guarding(store, part, schema, noting))}
+    signature, body = allowing()
+    functions = {
+        "allows": Function(body, signature, ours=False),
+        "fence": Function(_FENCE, ours=False),
+        function: Function(_guarding(store, part, schema, noting)),
+    }
     # Triggers of one kind fire in the order of their names. What a row's trigger notes must be the row as it will be.
     standing = [
         Trigger("crossfade_fence", "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", by_statement, "fence"),
@@ -241,6 +272,12 @@ class _GuardText:
         return _GUARD.format(
             applying=APPLYING,
             moved=self._sql(capture.moved(part)),
+            plain=f"current_setting('transaction_isolation') = 'read committed' AND ({APPLYING}) IS NOT TRUE",
+            stays=f"({self._sql(capture.stays(part))})",
+            note_gone_at_once=self._noted_at_once(
+                lambda allowed: capture.noted(part, "OLD", allowed, gone=True), "departed"
+            ),
+            note_arrived_at_once=self._noted_at_once(lambda allowed: capture.noted(part, "NEW", allowed), "arrived"),
             note_all=self._noted(lambda allowed: capture.all_noted(part, allowed), ours),
             note_gone=self._noted(lambda allowed: capture.noted(part, "OLD", allowed, gone=True), leaves),
             note_moved=self._noted(lambda allowed: capture.moved_noted(part, allowed), and_(leaves, enters)),
@@ -265,10 +302,17 @@ class _GuardText:
         return authority_now(literal_column(scope, Text)) == self.store.value
 
     def _noted(self, note: Callable[[ColumnElement[bool]], Insert], ours: ColumnElement[bool]) -> str:
-        """Note, and so find, what is allowed; without noting, find it."""
+        """Note, and so find, what is allowed or has been granted; without noting, find it."""
         granted: ColumnElement[bool] = literal_column("granted")
+        return self._finding(note, or_(granted, ROUTE.c.guard == "off", ours))
+
+    def _noted_at_once(self, note: Callable[[ColumnElement[bool]], Insert], scope: str) -> str:
+        """The same, of what is allowed in the scope in a variable, before anything has been granted."""
+        return self._finding(note, allows(self.store, literal_column(scope, Text)))
+
+    def _finding(self, note: Callable[[ColumnElement[bool]], Insert], condition: ColumnElement[bool]) -> str:
         # That the table has one row must be said: or the planner expects many, and plans each statement anew.
-        allowed = and_(ROUTE.c.single, or_(granted, ROUTE.c.guard == "off", ours))
+        allowed = and_(ROUTE.c.single, condition)
         if self.noting:
             return self._sql(note(allowed))
         return self._sql(select().select_from(ROUTE).where(allowed)).replace("SELECT", "PERFORM", 1)

@@ -48,9 +48,13 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """The body of a trigger's function. One that needs no right of ours runs as the writer, which is cheaper."""
+    """A trigger's function, or one that such a function calls: its body, its arguments and what it returns.
+
+    One that needs no right of ours (``ours``) runs as the writer, or as who calls it, which is cheaper.
+    """
 
     body: str
+    signature: str = "() RETURNS trigger"
     ours: bool = True
 
 
@@ -195,8 +199,10 @@ def _standing(connection: Connection, wanted: Attachment) -> Sequence[Any]:
 def _create(connection: Connection, wanted: Attachment) -> None:
     for name, function in wanted.functions.items():
         manner = sql.SQL("SECURITY DEFINER SET search_path = pg_catalog, pg_temp" if function.ours else "")
-        create = sql.SQL("CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql {} AS {}")
-        run(connection, create.format(sql.Identifier(SCHEMA, name), manner, sql.Literal(function.body)))
+        create = sql.SQL("CREATE OR REPLACE FUNCTION {}{} LANGUAGE plpgsql {} AS {}").format(
+            sql.Identifier(SCHEMA, name), sql.SQL(function.signature), manner, sql.Literal(function.body)
+        )
+        run(connection, create)
     present = {name: (function, has_when) for name, function, _, has_when in _standing(connection, wanted)}
     for trigger in wanted.triggers:
         # One that stands calls the function that has just been replaced; the table need not be locked.

@@ -165,9 +165,11 @@ def scope_of(organization: str, rows: Any, reading: Reading) -> ColumnElement[st
     project = _word(f"{organization}/project-") + cast(rows.project_id, Text)
     if not reading.by_type:
         return project
+    # An array and no CASE, which every writer would have to set up for each of the types; NULL where it has none.
     slugs = {known.number: known.slug for known in LEGACY_TYPES}
-    other = _word("type-") + cast(rows.genai_type, Text)
-    return project + _word("/") + _by_type(rows.genai_type, slugs, other)
+    known = "{" + ",".join(slugs.get(number, "NULL") for number in range(1, max(slugs) + 1)) + "}"
+    slug = literal_column(f"('{known}'::text[])", ARRAY(Text))[rows.genai_type]
+    return project + _word("/") + func.coalesce(slug, _word("type-") + cast(rows.genai_type, Text))
 
 
 EPOCH: ColumnElement[Any] = literal_column("TIMESTAMPTZ '1970-01-01 00:00:00+00'", TIMESTAMP(timezone=True))
@@ -358,6 +360,7 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         where_scope=where_scope,
         noted=noted,
         scope_of=lambda rows: scope_of(organization, rows, reading),
+        scope_by=("project_id", "genai_type") if reading.by_type else ("project_id",),
         cascaded=cascaded,
         forget=forget,
         forget_all=delete(sidecar).where(sidecar.c.organization == _word(organization)),

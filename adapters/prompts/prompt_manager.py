@@ -154,6 +154,7 @@ def whole_part() -> Part:
         where_scopes=where_scopes,
         noted=noted,
         scope_of=lambda rows: rows.project_id,
+        scope_by=("project_id",),
         version=cast(prompts.c.xmin, Text),
     )
 
