@@ -84,7 +84,7 @@ def has_all(store: Store) -> ColumnElement[bool]:
 
 
 def allows(store: Store, scope: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether the guard lets the store take writes to the scope, for a query on ``ROUTE``; wants ``ALLOWS`` created.
+    """Whether the guard lets the store take writes to the scope, for a query on ``ROUTE``. Calls ``allowing``.
 
     What decides where nothing is pinned and the percent is whole stands in the query, all else in the function:
     setting up a formula costs a statement as much as computing it, unless a call hides it (docs/adr/0023).

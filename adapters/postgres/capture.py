@@ -131,14 +131,11 @@ def stays(part: Part) -> ColumnElement[bool]:
     True only where ``moved`` is false, and cheaper: it looks at the columns on which key and scope depend.
     """
     old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
+    keys = [c.key for c in part.table.primary_key]
+    alike = [_alike(getattr(old, key), getattr(new, key)) for key in dict.fromkeys([*keys, *(part.scope_by or ())])]
     if part.scope_by is None:
-        same_scope = [part.scope_of(old).is_not_distinct_from(part.scope_of(new))]
-        names = []
-    else:
-        same_scope = []
-        names = list(part.scope_by)
-    columns = dict.fromkeys([*(c.key for c in part.table.primary_key), *names])
-    return and_(*(_alike(getattr(old, key), getattr(new, key)) for key in columns), *same_scope)
+        alike.append(part.scope_of(old).is_not_distinct_from(part.scope_of(new)))
+    return and_(*alike)
 
 
 def _alike(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -39,7 +39,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from adapters.postgres import capture, triggers
-from adapters.postgres.authority import ROUTE, allowing, allows, authority_now, has_all, has_any
+from adapters.postgres.authority import ROUTE, allowing, allows, authority_now, has_all
+from adapters.postgres.holdable import function_of
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import Part
 from adapters.postgres.schema import rogue, route_copy
@@ -48,10 +49,7 @@ from harness.routing import Store
 
 FENCE = (0x43F1, 0)  # the advisory lock: shared by who writes, exclusive for who moves authority
 NO_AUTHORITY = "XF001"  # SQLSTATE: the scope's authority is with the other store
-UNHOLDABLE = "XF002"  # SQLSTATE: the other store could not hold the record, and must be able to
 NO_PLACE = "no_place"  # why the other store cannot hold it: it has no such scope, and never will
-_DEBT_CLASS = 0x43F2  # advisory locks of scopes that get a record: this number, and a bucket of the scope's hash
-_DEBT_BUCKETS = 1024  # a power of two; a server's lock table has room for some 6,400 locks, shared with everybody
 
 # Runs as the writer, so every name of PostgreSQL's that a search path might hide is written in full.
 _FENCE = f"""
@@ -170,32 +168,6 @@ BEGIN
 END
 """
 
-# At commit, because a record may be unholdable for a moment, or by what a later statement puts right. One transaction
-# at a time in a scope: two that each add what only one may would not see each other.
-_HOLDABLE = """
-DECLARE
-  reason text;
-BEGIN
-  IF {applying} OR {nothing_to_check} THEN
-    RETURN NULL;
-  END IF;
-  IF pg_advisory_xact_lock({class_}, hashtext({scope_of_new}) & {buckets}) IS NULL THEN
-    NULL;  -- never so, as in the fence
-  END IF;
-  {look};
-  IF reason IS NULL THEN
-    RETURN NULL;  -- asked alone, for what OLD was is a query
-  END IF;
-  IF TG_OP = 'UPDATE' AND {reason_of_old} IS NOT DISTINCT FROM reason THEN
-    RETURN NULL;
-  END IF;
-  RAISE EXCEPTION USING ERRCODE = '{unholdable}',
-    MESSAGE = format('{store} does not accept this record of scope %s, because {other} could not hold it (%s) and must '
-      'be able to take over; change the record, or set migration.rollback_safe = false and run crossfade prepare',
-      coalesce({scope_of_new}, 'none'), reason);
-END
-"""
-
 
 def attach_guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loading: bool = False) -> bool:
     """Guard the part of the store from now on; False if it was guarded in just this way before.
@@ -246,7 +218,7 @@ def _guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loa
     ]
     if part.unholdable is not None:
         holdable = triggers.function_name("holdable", part.table)
-        functions[holdable] = Function(_holdable(store, part, schema))
+        functions[holdable] = Function(function_of(store, part, schema))
         columns = ", ".join(part.table.c[name].name for name in part.unholdable_by)
         occasion, manner = f"AFTER INSERT OR UPDATE OF {columns}", f"DEFERRABLE INITIALLY DEFERRED {by_row}"
         standing.append(Trigger("crossfade_holdable", occasion, manner, holdable, constraint=True))
@@ -337,30 +309,6 @@ class _GuardText:
 
     def _sql(self, expression: Any) -> str:
         return literal_sql(expression, self.schema)
-
-
-@lru_cache(maxsize=8)
-def _holdable(store: Store, part: Part, schema: str | None) -> str:
-    assert part.unholdable is not None  # noqa: S101 - the caller has looked; for the type checker
-    old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
-    present = part.table.alias("present")
-    same = and_(*(present.c[key.name] == getattr(new, key.key) for key in part.table.primary_key))
-    reason = select(part.unholdable(present.c)).where(same)
-    safe: ColumnElement[bool] = literal_column("r.rollback_safe")  # a column of new's route only
-    due = and_(ROUTE.c.guard == "enforce", safe, has_any(store))
-    asked = literal_sql(select(due).select_from(ROUTE))
-    return _HOLDABLE.format(
-        applying=APPLYING,
-        nothing_to_check=f"({asked}) IS NOT TRUE",
-        class_=_DEBT_CLASS,
-        buckets=_DEBT_BUCKETS - 1,
-        scope_of_new=literal_sql(part.scope_of(new), schema),
-        look=f"reason := ({literal_sql(reason, schema)})",
-        reason_of_old=f"({literal_sql(part.unholdable(old), schema)})",
-        unholdable=UNHOLDABLE,
-        store=store.value,
-        other=store.other.value,
-    )
 
 
 def _into(variables: str, *columns: ColumnElement[Any]) -> str:

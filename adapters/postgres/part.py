@@ -63,8 +63,8 @@ class Part:
     ``identity``: an expression worth an index, because the canonical key is computed and not stored.
     ``version``: an expression of text that changes with every write to the row, if there is one.
     ``scope_of``: for rows of the table's shape (anything with its columns as attributes), the scope as an expression.
-    ``scope_by``: the columns on which that depends and on nothing else, whose equal texts make equal scopes; None where
-    it is not said, which costs every writer of a row two scopes computed and compared.
+    ``scope_by``: every column on which that depends, and it on nothing else; None where that is not said, and then both
+    scopes are computed and compared for each UPDATE of a row.
     ``cascaded``: for a row that is being deleted, whether its owner is gone and took it along, if rows have owners.
     ``unholdable``: for rows of the table's shape, the name of why the other store cannot hold them, or NULL; None
     where ``canonical`` says all there is to say. ``unholdable_by``: the columns on which that depends.

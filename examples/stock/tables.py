@@ -88,6 +88,7 @@ legacy_part = Part(
     where_scope=lambda scope: stock.c.warehouse == scope,
     noted=_legacy_noted,
     scope_of=lambda rows: rows.warehouse,
+    scope_by=("warehouse",),
     identity=_id(stock.c),  # computed, so `prepare` puts an index on it, for the conditions above
 )
 new_part = Part(
@@ -103,5 +104,6 @@ new_part = Part(
     where_scope=lambda scope: items.c.warehouse == scope,
     noted=_new_noted,
     scope_of=lambda rows: rows.warehouse,
+    scope_by=("warehouse",),
 )
 destination = Destination(new_part, COLUMNS, flag=None, of_part=lambda name: literal(name == legacy_part.name))
