@@ -166,10 +166,10 @@ def scope_of(organization: str, rows: Any, reading: Reading) -> ColumnElement[st
     if not reading.by_type:
         return project
     # An array and no CASE, which every writer would have to set up for each of the types; NULL where it has none.
-    slugs = {known.number: known.slug for known in LEGACY_TYPES}
-    known = "{" + ",".join(slugs.get(number, "NULL") for number in range(1, max(slugs) + 1)) + "}"
-    slug = literal_column(f"('{known}'::text[])", ARRAY(Text))[rows.genai_type]
-    return project + _word("/") + func.coalesce(slug, _word("type-") + cast(rows.genai_type, Text))
+    slugs = {known.number: f"/{known.slug}" for known in LEGACY_TYPES}
+    listed = ",".join(slugs.get(number, "NULL") for number in range(1, max(slugs) + 1))
+    slug = literal_column(f"('{{{listed}}}'::text[])", ARRAY(Text))[rows.genai_type]
+    return project + func.coalesce(slug, _word("/type-") + cast(rows.genai_type, Text))
 
 
 EPOCH: ColumnElement[Any] = literal_column("TIMESTAMPTZ '1970-01-01 00:00:00+00'", TIMESTAMP(timezone=True))

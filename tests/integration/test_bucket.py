@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, Text, literal, select, text
 
-from adapters.postgres.authority import authority_of, bucket_of, create_functions
+from adapters.postgres.authority import ROUTE, allowing, allows, authority_of, bucket_of, create_functions
 from adapters.postgres.migrations import upgrade
 from harness.routing import Route, Store, bucket
 
@@ -43,6 +43,8 @@ def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
     upgrade(engine, store.value)
     with engine.connect() as found:
         create_functions(found)
+        signature, body = allowing()
+        found.execute(text(f"CREATE FUNCTION crossfade.allows{signature} LANGUAGE plpgsql AS $${body}$$"))
         yield found
         found.rollback()
 
@@ -82,6 +84,7 @@ def test_sql_and_python_agree_on_authority(connection: Connection, case: tuple[R
         found = connection.execute(expression).scalar_one()
         function = connection.execute(text("SELECT crossfade.authority(:scope)"), {"scope": scope}).scalar_one()
         assert found == function == route.authority(scope).value
+        assert allowed(connection, scope) == {store: store is route.authority(scope) for store in Store}
 
 
 def test_no_scope_is_legacys(connection: Connection) -> None:
@@ -91,12 +94,29 @@ def test_no_scope_is_legacys(connection: Connection) -> None:
     nothing = literal(None, Text)
     assert connection.execute(select(authority_of(nothing, "", 100.0, {}))).scalar_one() == "legacy"
     assert connection.execute(text("SELECT crossfade.authority(NULL)")).scalar_one() == "legacy"
+    assert allowed(connection, None) == {Store.LEGACY: True, Store.NEW: False}
+
+
+def test_guards_that_are_off_allow_everything(connection: Connection) -> None:
+    """Whatever the route says, both stores may write every scope, and none, where the guard is off."""
+    for percent in (0, 50, 100):
+        write_route(connection, Route(writes_percent=percent), {"acme": "new", "umbra": "legacy"})
+        connection.execute(text("UPDATE crossfade.route SET guard = 'off'"))
+        for scope in ("acme/project-1", "umbra/project-1", "others", None):
+            assert allowed(connection, scope) == {Store.LEGACY: True, Store.NEW: True}
 
 
 def test_without_a_route_nobody_has_authority(connection: Connection) -> None:
     """Where no route was written yet, the function says so instead of guessing."""
     connection.execute(text("DELETE FROM crossfade.route"))
     assert connection.execute(text("SELECT crossfade.authority('acme/project-1')")).scalar_one() is None
+
+
+def allowed(connection: Connection, scope: str | None) -> dict[Store, bool]:
+    """What the guard of each store would say at once of a write to the scope, under the route that stands."""
+    asked = [allows(store, literal(scope, Text)).label(store.value) for store in Store]
+    row = connection.execute(select(*asked).select_from(ROUTE)).one()
+    return {store: row._mapping[store.value] for store in Store}
 
 
 def write_route(connection: Connection, route: Route, pins: dict[str, Any]) -> None:
