@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -48,12 +49,19 @@ def _pins(stand: Stand) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Some records as loser and gainer have them; what legacy owes, scope by key; and scopes in quarantine."""
+    """Some records as loser and gainer have them."""
 
     ours: Mapping[str, Record]
     theirs: Mapping[str, Record]
-    debts: Mapping[str, str | None]
-    held: Collection[str]
+
+    def unequal(self, keys: Collection[str]) -> _Suspects:
+        """Those of the keys under which the two do not have the same, and the scopes in which they have them."""
+        both = (self.ours, self.theirs)
+        return {
+            key: {side[key].scope for side in both if key in side}
+            for key in keys
+            if self.ours.get(key) != self.theirs.get(key)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +113,13 @@ class Crossing:
         """
         self._take_precedence(True)
         self._turn_around(act, until)
-        carried = self._carry_till_little(act, until)
-        seen = self._look(carried)
-        unequal = {key for key in carried if seen.ours.get(key) != seen.theirs.get(key)}
-        both = (seen.ours, seen.theirs)
-        self.suspects[act.id] = {key: {side[key].scope for side in both if key in side} for key in unequal}
-        if not self.spare:
-            # Once more: comparing took a while, and what came meanwhile would be carried while writers wait.
-            self.suspects[act.id] |= {key: {None} for key in self._carry_till_little(act, until)}
+        self._debts(), self._held()  # so that they are not asked for the first time while writers wait
+        if self.spare:
+            self.suspects[act.id] = self._carry_and_look(act, until)
+            return
+        suspects = self._look(carried := self._carry_till_little(act, until)).unequal(carried)
+        # Once more: comparing took a while, and what came meanwhile would be carried while writers wait.
+        self.suspects[act.id] = suspects | {key: {None} for key in self._carry_till_little(act, until)}
 
     def _carry_till_little(self, act: Act, until: float) -> set[str]:
         """Carry round after round, as long as each brings fewer notes than the one before; the keys carried."""
@@ -123,6 +130,22 @@ class Crossing:
                 break
             before = came
         return carried
+
+    def _carry_and_look(self, act: Act, until: float) -> _Suspects:
+        """Carry and compare round after round, as long as each brings fewer notes; what was not equal in the end.
+
+        So that the last comparison is brief: what is written to during it is busy.
+        """
+        suspects, before = _Suspects(), math.inf
+        while self.clock() < until:
+            carried = set[str]()
+            came = self.carrier.carry_chosen(self._noted(act), carried).notes
+            before_that = {key: scopes for key, scopes in suspects.items() if key not in carried}
+            suspects = before_that | self._look(carried).unequal(carried)
+            if came <= _LITTLE or came >= before:
+                break
+            before = came
+        return suspects
 
     def _take_precedence(self, whether: bool) -> None:
         self.carrier.precedence = self.reverse.precedence = whether
@@ -140,15 +163,12 @@ class Crossing:
         busy = self._busy(act)
         if busy is None:
             keys = self.carrier.drain_chosen(self._noted(act), until) | self.suspects[act.id].keys()
-            seen = self._look(keys)
-            self._compare(act, keys - seen.debts.keys(), seen.ours, seen.theirs)
-        else:
-            seen = self._look(())
+            self._compare(act, keys - self._debts().keys(), self._look(keys))
         if act.loser is Store.NEW:
-            self._refuse_debt(act, seen.debts)
+            self._refuse_debt(act, self._debts())
             after = act.after
         else:
-            after = self._with_quarantine(act, seen.held)
+            after = self._with_quarantine(act, self._held())
         return Drained(_staying(after, busy, act.loser), busy) if busy else Drained(after)
 
     def _busy(self, act: Act) -> frozenset[str] | None:
@@ -175,13 +195,18 @@ class Crossing:
         return frozenset(scope for scope in busy if scope is not None)
 
     def _look(self, keys: Collection[str]) -> _Seen:
-        new = asking(self.new)
-        with ThreadPoolExecutor(2, "crossing") as pool:  # all at once, for writers wait
+        with ThreadPoolExecutor(2, "crossing") as pool:  # both at once, for writers wait
             ours, theirs = (pool.submit(side.records, keys) for side in (self.loser, self.gainer))
-            with speaking_for(Store.NEW), new.connect() as connection:
-                held = frozenset(map(str, connection.execute(_HELD).scalars()))
-            debts = {each.key: each.scope for each in owed(new)}
-        return _Seen(ours.result(), theirs.result(), debts, held)
+        return _Seen(ours.result(), theirs.result())
+
+    def _debts(self) -> dict[str, str | None]:
+        """What legacy cannot hold: scope by key."""
+        return {each.key: each.scope for each in owed(asking(self.new))}
+
+    def _held(self) -> frozenset[str]:
+        """Scopes with rows in quarantine that nobody has accepted."""
+        with speaking_for(Store.NEW), asking(self.new).connect() as connection:
+            return frozenset(map(str, connection.execute(_HELD).scalars()))
 
     def _noted(self, act: Act) -> Choice:
         """The notes of moving scopes, and of whole parts. Put in words once: that takes as long as carrying does."""
@@ -191,16 +216,9 @@ class Crossing:
             self.choices[act.id] = Choice.of(moving, max(_BATCH, self.settings.settled_notes + 1))
         return self.choices[act.id]
 
-    def _compare(
-        self, act: Act, keys: Collection[str], ours: Mapping[str, Record], theirs: Mapping[str, Record]
-    ) -> None:
+    def _compare(self, act: Act, keys: Collection[str], seen: _Seen) -> None:
         moving = _Moving(self.salt, act)
-        differing = [
-            key
-            for key in keys
-            if (mine := ours.get(key)) != (other := theirs.get(key))
-            and any(record is not None and moving(record.scope) for record in (mine, other))
-        ]
+        differing = [key for key, scopes in seen.unequal(keys).items() if any(map(moving, scopes))]
         if differing:
             raise MismatchFound(
                 f"{len(differing)} records of the moving scopes differ although everything was carried over "

@@ -28,6 +28,7 @@ from harness.words import counted
 
 LOCK = "authority"
 _PLANS = 5  # made for one act, at most
+_ACTS = 6  # that a ramp becomes, at most
 # Without these nobody could say who has authority, or the last step would be taken from between two others.
 _INSUPERABLE = {"tenants", "copied", "guard", "scope_policy", "authority", "unfinished"}
 
@@ -235,19 +236,22 @@ def _act(app: App, stores: Stores, wanted: Plan, reason: str) -> dict[str, Any]:
 
 
 def _move(app: App, stores: Stores, wanted: Plan, reason: str) -> None:
-    """Move authority, and then the scopes that were being written to: of those there are fewer each time.
+    """Move authority, and then the scopes that were being written to: of those there are fewer each time, and in the
+    last of ``_ACTS`` acts none is left behind.
 
     Those that could not follow stay where they are, and the command says so: what it was asked for has happened.
     """
     act = begin(stores, wanted, reason)
     # A ramp may stop in between. Whatever ends a phase moves all at once.
-    spare = wanted.scopes // 2 if wanted.after.phase is Phase.RAMPING else 0
+    spare = max(0, wanted.scopes - 1) if wanted.after.phase is Phase.RAMPING else 0
     busy = stores.mover(act, app.stop, app.say, spare=spare).move(act)
-    while busy:
+    for more in reversed(range(_ACTS - 1)):
+        if not busy:
+            return
         app.say(f"{counted(len(busy), 'scope')} that {'is' if len(busy) == 1 else 'are'} being written to will follow")
         act = begin(stores, _following(stores, wanted, busy), f"{reason} (scopes that were being written to)".strip())
         try:
-            busy = stores.mover(act, app.stop, app.say, spare=len(busy) // 2).move(act)
+            busy = stores.mover(act, app.stop, app.say, spare=len(busy) - 1 if more else 0).move(act)
         except MismatchFound as error:
             raise MismatchFound(f"the others have moved, but of those that were to follow {error}") from error
         except Refused as error:
