@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event
@@ -159,14 +159,13 @@ def test_a_crash_while_scopes_stay(verified: Migration, monkeypatch: pytest.Monk
 
 def test_a_record_that_differs_for_no_reason_stops_all(verified: Migration, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unequal without a note is no write on its way: it is compared inside the fence, and nothing moves."""
-    real = Crossing._carry_till_little
+    real = Crossing._look
 
-    def carry(crossing: Crossing, act: Act, until: float) -> set[str]:
-        carried = real(crossing, act, until)
+    def look(crossing: Crossing, keys: Collection[str]) -> Any:
         verified.behind("UPDATE prompts SET version = 7 WHERE content = 'late'")
-        return carried
+        return real(crossing, keys)
 
-    monkeypatch.setattr(Crossing, "_carry_till_little", carry)
+    monkeypatch.setattr(Crossing, "_look", look)
     monkeypatch.setattr(Crossing, "approach", lambda *_: verified.sql(f"UPDATE {TABLE} SET genai_prompt = 'late'"))
     with pytest.raises(MismatchFound, match="nothing has changed"):
         ramp(verified, 100.0)
