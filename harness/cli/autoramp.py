@@ -18,7 +18,8 @@ from adapters.prompts.migration import Stores
 from harness.autoramp import ENDED, Course, Judgement, Pilot, State, Step, begun, plan_of
 from harness.cli.app import App, actor
 from harness.cli.authority import LOCK as AUTHORITY
-from harness.cli.authority import carry_out, plan, recover
+from harness.cli.authority import carry_out, recover
+from harness.cli.planning import plan
 from harness.cli.report import gather
 from harness.cli.shares import Wish
 from harness.errors import ConfigError, MismatchFound, Refused

@@ -14,16 +14,8 @@ from adapters.postgres.ledger.quarantine import by_reason
 from adapters.postgres.removal import forget_notes, remove_triggers, stop_noting
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
-from harness.cli.authority import (
-    LOCK,
-    despite_option,
-    dry_run_option,
-    overruling,
-    recover,
-    refuse,
-    say_in_vain,
-    show_obstacles,
-)
+from harness.cli.authority import LOCK, despite_option, dry_run_option, recover, refuse, say_in_vain, show_obstacles
+from harness.cli.planning import overruling
 from harness.cli.report import gather
 from harness.failpoints import passing
 from harness.gates import evaluate

@@ -9,7 +9,8 @@ import click
 from adapters.postgres.ledger.quarantine import take_back
 from adapters.prompts.migration import opened
 from harness.cli.app import App, actor, command, confirmed, reason_option
-from harness.cli.authority import act_on, despite_option, dry_run_option, plan, refuse
+from harness.cli.authority import act_on, despite_option, dry_run_option, refuse
+from harness.cli.planning import plan
 from harness.cli.quarantine import accept_rows
 from harness.errors import CrossfadeError
 from harness.moving import Stand

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from adapters.prompts.migration import Stores
 from harness.cli.app import App
-from harness.cli.authority import carry_out, plan
+from harness.cli.authority import carry_out
+from harness.cli.planning import plan
 from harness.moving import Stand
 from harness.phases import Phase, at_least
 from harness.routing import Route, Store

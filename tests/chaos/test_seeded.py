@@ -18,7 +18,8 @@ from chaos.checker import check
 from chaos.clients import RawWriter, dispatch_sentences, judge_raw, typescript_sentences
 from chaos.history import History, Outcome
 from chaos.world import Servers, World, two_servers, world
-from harness.cli.authority import begin, plan
+from harness.cli.authority import begin
+from harness.cli.planning import plan
 from harness.failpoints import FailpointRaised
 from harness.moving import Act, Drained, Fence, Mover, Stand
 from harness.phases import Phase

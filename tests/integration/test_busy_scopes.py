@@ -13,7 +13,8 @@ from fix_stores import Migration
 
 from adapters.postgres.crossing import Crossing
 from adapters.prompts.migration import Stores
-from harness.cli.authority import carry_out, plan, recover
+from harness.cli.authority import carry_out, recover
+from harness.cli.planning import plan
 from harness.cli.rollback import roll_back
 from harness.cli.shares import Wish, ramp_shares
 from harness.errors import MismatchFound, Refused

@@ -17,10 +17,11 @@ from sqlalchemy import text
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.quarantine import held
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptType
-from harness.cli.authority import LOCK, act_on, begin, plan
+from harness.cli.authority import LOCK, act_on, begin
 from harness.cli.autoramp import ramp_by_itself
 from harness.cli.complete import let_go, obstacles_of
 from harness.cli.cutover import to_new
+from harness.cli.planning import plan
 from harness.cli.quarantine import accept_rows
 from harness.cli.repair import carry_out as carry_out_repair
 from harness.cli.repair import plan_repair

@@ -10,8 +10,9 @@ from fix_stores import Migration, create_tenants
 from test_moving import SCOPE, cut_over, prompt, ramp, settled, verified
 
 from adapters.prompts.migration import opened
-from harness.cli.authority import begin, losing, plan
+from harness.cli.authority import begin
 from harness.cli.complete import let_go
+from harness.cli.planning import losing, plan
 from harness.cli.prepare import prepare_stores
 from harness.cli.rollback import roll_back
 from harness.cli.uninstall import remove

@@ -8,7 +8,8 @@ import pytest
 from fix_stores import Migration
 from test_moving import verified
 
-from harness.cli.authority import carry_out, plan
+from harness.cli.authority import carry_out
+from harness.cli.planning import plan
 from harness.cli.shares import Wish
 from harness.errors import Overtaken, Refused
 from harness.moving import Stand

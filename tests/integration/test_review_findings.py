@@ -37,11 +37,12 @@ from adapters.prompts.migration import Stores, opened
 from harness.autoramp import Course, State, Step, begun, plan_of
 from harness.catchup import Carried
 from harness.cli.app import confirmed
-from harness.cli.authority import begin, plan
+from harness.cli.authority import begin
 from harness.cli.autoramp import StoresHelm, steer
 from harness.cli.catchup import _work
 from harness.cli.main import main
 from harness.cli.metrics import exported, standing_of
+from harness.cli.planning import plan
 from harness.cli.quarantine import accept_rows
 from harness.cli.report import _way_back, gather
 from harness.cli.run import keep_totals

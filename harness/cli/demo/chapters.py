@@ -14,13 +14,13 @@ from adapters.prompts.prompt import PromptFilter
 from harness.autoramp import State
 from harness.cli.app import facts
 from harness.cli.authority import carry_out as carry_out_act
-from harness.cli.authority import plan
 from harness.cli.autoramp import ramp_by_itself
 from harness.cli.complete import let_go, obstacles_of
 from harness.cli.cutover import to_new
 from harness.cli.demo.background import background, catching_up, dispatch_writing, running
 from harness.cli.demo.beginning import Scene
 from harness.cli.demo.faults import AroundNew, Fault, edit_behind
+from harness.cli.planning import plan
 from harness.cli.repair import carry_out, plan_repair, show_plan
 from harness.cli.report import gather
 from harness.cli.rollback import to_legacy
