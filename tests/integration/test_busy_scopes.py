@@ -12,6 +12,7 @@ import pytest
 from fix_stores import Migration
 
 from adapters.postgres.crossing import Crossing
+from adapters.postgres.ledger.rejections import rejections
 from adapters.prompts.migration import Stores
 from harness.cli.authority import carry_out, recover
 from harness.cli.planning import plan
@@ -199,3 +200,22 @@ def test_the_end_of_a_phase_leaves_nobody(verified: Migration, monkeypatch: pyte
         roll_back(verified.app, verified.stores, "a test")
     assert (len(acts(verified)), verified.stores.stand().pins) == (2, {})
     assert verified.sql(f"SELECT count(*) FROM {TABLE} WHERE genai_prompt = 'move 1'") == [(1,)]
+
+
+def test_a_scope_that_is_refused_holds_up_nobody(verified: Migration) -> None:
+    """New has a prompt of its own where legacy's should go: that scope stays, the others move, and it is told why."""
+    verified.behind("UPDATE prompts SET enabled = false WHERE project_id = :scope", scope=SCOPE.format(3))
+    verified.behind(
+        "INSERT INTO prompts (name, content, type, project_id, organization_id, enabled)"
+        " VALUES ('Rival', 'mine', 'custom', :scope, 'acme', true)",
+        scope=SCOPE.format(3),
+    )
+    verified.sql(f"UPDATE {TABLE} SET genai_prompt = 'late' WHERE project_id IN (3, 4)")
+    ramp(verified, 100.0)
+    assert (stays(verified), verified.stores.stand().writes_percent) == ({SCOPE.format(3): Store.LEGACY}, 100.0)
+    assert verified.new_sql("SELECT project_id FROM prompts WHERE content = 'late'") == [(SCOPE.format(4),)]
+    assert rejections(verified.stores.new)[0].scope == SCOPE.format(3)
+    verified.behind("DELETE FROM prompts WHERE name = 'Rival'")
+    ramp(verified, 100.0)
+    assert stays(verified) == {}
+    settled(verified)
