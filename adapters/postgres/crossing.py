@@ -31,6 +31,7 @@ _PAUSE = 0.005
 
 _Suspects = dict[str, set[str | None]]  # keys of records to be looked at inside the fence, and their scopes
 _LITTLE = 20  # notes that came during one round: another one would not bring fewer
+_MOST_BUSY = 200  # scopes left behind by one act, at most: every write reads the pins
 _BATCH = 1000  # notes of the moving scopes looked at in one go
 
 
@@ -190,7 +191,7 @@ class Crossing:
                 if not scopes & noted:
                     return None
                 busy |= set(filter(moving, scopes))
-        if None in busy or len(busy) > self.spare or not act.after.pins.keys().isdisjoint(busy):
+        if None in busy or len(busy) > min(self.spare, _MOST_BUSY) or not act.after.pins.keys().isdisjoint(busy):
             return None
         return frozenset(scope for scope in busy if scope is not None)
 

@@ -182,6 +182,15 @@ def test_a_truncate_is_carried_over_inside(verified: Migration, monkeypatch: pyt
     assert verified.new_sql("SELECT count(*) FROM prompts") == [(0,)]
 
 
+def test_too_many_do_not_stay(verified: Migration, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pin is read by every write, so there is a limit: beyond it, all is carried over inside the fence."""
+    monkeypatch.setattr("adapters.postgres.crossing._MOST_BUSY", 1)
+    with meanwhile(monkeypatch, writing(verified, 1, 2)):
+        ramp(verified, 100.0)
+    assert (len(acts(verified)), stays(verified)) == (1, {})
+    settled(verified)
+
+
 def test_a_pinned_scope_does_not_stay(verified: Migration, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who names a scope means it: what is written to it is carried over inside the fence."""
     with meanwhile(monkeypatch, writing(verified, 2)):
