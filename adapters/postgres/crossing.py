@@ -135,15 +135,17 @@ class Crossing:
     def _carry_and_look(self, act: Act, until: float) -> _Suspects:
         """Carry and compare round after round, as long as each brings fewer notes; what was not equal in the end.
 
-        So that the last comparison is brief: what is written to during it is busy.
+        So that the last round is brief: what is written to during it is busy.
         """
         suspects, before = _Suspects(), math.inf
         while self.clock() < until:
             carried = set[str]()
             came = self.carrier.carry_chosen(self._noted(act), carried).notes
+            if not came:
+                break
             before_that = {key: scopes for key, scopes in suspects.items() if key not in carried}
             suspects = before_that | self._look(carried).unequal(carried)
-            if came <= _LITTLE or came >= before:
+            if came >= before:
                 break
             before = came
         return suspects
