@@ -35,6 +35,14 @@ def count(engine: Engine, store: Store) -> int:
         return int(connection.execute(select(func.count()).select_from(rogue)).scalar_one())
 
 
+def age_of_latest(engine: Engine, store: Store) -> float | None:
+    """How many seconds ago the newest was taken, by the store's own clock; None if there is none."""
+    age = func.extract("epoch", func.clock_timestamp() - func.max(rogue.c.at))
+    with speaking_for(store), engine.connect() as connection:
+        found = connection.execute(select(age)).scalar_one()
+    return None if found is None else float(found)
+
+
 def kept(engine: Engine, store: Store, limit: int) -> list[Rogue]:
     """The newest, newest first."""
     c = rogue.c

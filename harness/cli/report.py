@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from adapters.postgres.ledger.lags import LagBook
 from adapters.postgres.ledger.quarantine import by_reason, listed
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.postgres.pool import check_server
-from adapters.postgres.rogue import kept
+from adapters.postgres.rogue import age_of_latest
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, command
@@ -142,7 +142,7 @@ def gather(
         runs=tuple(evidence.runs(20)),
         new_only=stores.queue.new_only(),
         rogue_writes=stores.rogue_writes(),
-        rogue_at=max((each.at for store in stores.left for each in kept(stores.engine(store), store, 1)), default=None),
+        rogue_at=_latest_rogue(stores),
         rolled_back_at=max((entry.at for entry in audit if _goes_back(entry)), default=None),
         debts=tuple(debts[:_SHOWN]),
         debts_total=len(debts),
@@ -186,6 +186,18 @@ def _way_back(stores: Stores) -> WayBack | None:
 def _renews(entry: AuditEntry) -> bool:
     """Whether evidence counts from this act on: what was compared before says nothing of the stores as they are now."""
     return entry.action == "repair" or (entry.action == "phase" and entry.detail.get("to") == Phase.BACKFILLED)
+
+
+def _latest_rogue(stores: Stores) -> datetime | None:
+    """When the latest rogue write was made, by the clock of new, which verifications go by.
+
+    The clocks of two servers differ, so each store tells how long ago it was.
+    """
+    ages = [age for store in stores.left if (age := age_of_latest(stores.engine(store), store)) is not None]
+    if not ages:
+        return None
+    _, now = StatisticsBook(stores.new).moment()  # after the ages: rather too late than too early
+    return now - timedelta(seconds=min(ages))
 
 
 def _goes_back(entry: AuditEntry) -> bool:
