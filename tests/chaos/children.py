@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.connection import wait
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -96,7 +97,15 @@ def _stopped_by_sigterm() -> threading.Event:
 
 def kill(process: BaseProcess, number: signal.Signals = signal.SIGKILL) -> bool:
     """Send the signal, and say whether the process was there to get it."""
-    if process.pid is None or not process.is_alive():
+    if process.pid is None or not runs(process):
         return False
-    os.kill(process.pid, number)
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
     return True
+
+
+def runs(process: BaseProcess) -> bool:
+    """Whether it has not ended. Any thread may ask; its own ``is_alive`` takes the exit code from who joins it."""
+    return not wait([process.sentinel], 0)

@@ -14,7 +14,7 @@ from random import Random
 import psycopg
 
 from adapters.prompts.dispatch import tenant_schema
-from chaos.children import kill
+from chaos.children import kill, runs
 from chaos.operating import Operator
 from chaos.world import TENANTS, Role, World
 from harness.failpoints import NAMES
@@ -94,7 +94,7 @@ class Nemesis:
         heapq.heappush(self._due, (when, next(self._numbers), act))
 
     def _one_of(self, role: str) -> str | None:
-        names = [name for name, process in self._world.alive.items() if name.startswith(role) and process.is_alive()]
+        names = [name for name, process in self._world.alive.items() if name.startswith(role) and runs(process)]
         return self._random.choice(names) if names else None
 
     def _kill(self, role: str) -> bool:
