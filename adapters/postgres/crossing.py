@@ -31,7 +31,7 @@ _PAUSE = 0.005
 
 _Suspects = dict[str, set[str | None]]  # keys of records to be looked at inside the fence, and their scopes
 _LITTLE = 20  # notes that came during one round: another one would not bring fewer
-_MOST_BUSY = 200  # scopes left behind by one act, at most: every write reads the pins
+_MOST_BUSY = 500  # scopes left behind by one act, at most: every write reads the pins
 _BATCH = 1000  # notes of the moving scopes looked at in one go
 
 

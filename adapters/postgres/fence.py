@@ -38,7 +38,6 @@ class RouteFences:
 
     @contextmanager
     def raised(self, act: Act, seconds: float) -> Iterator[_Fence]:
-        self._probe(act.loser.other, seconds)
         with ExitStack() as stack:
             # The journal first: of two operators, only the one whose act is pending gets any further.
             new = stack.enter_context(self._transaction(Store.NEW, seconds))
@@ -48,6 +47,8 @@ class RouteFences:
             for store, connection in ((Store.NEW, new), (Store.LEGACY, legacy)):
                 with speaking_for(store):
                     send_workers_aside(connection)
+            # Afterwards: the gainer's writers queue up behind who waits for its fence, and a worker's batch is long.
+            self._probe(act.loser.other, seconds)
             fence = _Fence(act, {Store.NEW: new, Store.LEGACY: legacy}, self._table)
             fence.rehearse()
             yield fence
