@@ -5,7 +5,8 @@ The order of the steps is the design (docs/how-it-works.md; ``model/`` checks it
 1. The intention is in the journal before anything else happens.
 2. What is noted is carried over while writers go on, so that little is left for the fence. Then workers are sent aside
    and the mover alone carries over what came meanwhile: no worker has a batch in hand that the fence would wait for.
-3. The loser is fenced: every writer there has ended or waits. What is still noted is carried over and compared.
+3. The loser is fenced: every writer there has ended or waits. What is still noted stays with the loser, or is carried
+   over and compared.
 4. The gainer is fenced too, so that no worker is about to write over what it will accept.
 5. The route is committed where authority is lost, then where it is gained: in between nobody may write, never both.
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 from adapters.postgres.ledger import quarantine, rejections
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.evidence import EvidenceBook
+from adapters.postgres.ledger.held_back import let_go
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.opening import open_ledger
 from adapters.postgres.ledger.phases import PhaseBook
@@ -201,8 +202,7 @@ def test_a_row_held_again_keeps_its_since(prepared_new: Engine) -> None:
     again, _ = quarantine.held(prepared_new)
     assert (again.since, again.scope, again.reason) == (first.since, "s", "empty_content")
     with prepared_new.begin() as connection:
-        assert quarantine.release(connection, {"k", "unknown"}) == 1
-        assert quarantine.release(connection, []) == 0
+        assert let_go(connection, {"k", "unknown"}, {"k", "unknown"}, {"nowhere"}) == 0
     assert [row.key for row in quarantine.held(prepared_new)] == ["l"]
 
 

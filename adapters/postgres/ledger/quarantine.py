@@ -10,18 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, any_, delete, func, null, select, true, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, any_, func, null, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.part import texts, these
-from adapters.postgres.prepared import Prepared
+from adapters.postgres.part import these
 from adapters.postgres.schema import quarantine
 from harness.errors import Refused
 from harness.records import Quarantined
 
-_RELEASE = Prepared(delete(quarantine).where(quarantine.c.key == any_(texts("keys"))))
 _ACCEPTANCE = ("accepted", "accepted_by", "accepted_at", "image")
 _FETCH = 2_000
 _TOLD = 1_000  # keys in one audit entry, at most
@@ -42,19 +40,6 @@ def hold(connection: Connection, rows: Sequence[Mapping[str, str | None]]) -> No
     connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=renewed), [*map(dict, rows)])
     # Afterwards, when the entries are locked: one that is just being accepted would not be seen to be.
     _unaccept(connection, [str(row["key"]) for row in rows], "crossfade", "written to since it was accepted")
-
-
-def release(connection: Connection, keys: Collection[str]) -> int:
-    """Let go of those of the keys that are held; how many were."""
-    if not keys:
-        return 0
-    return _RELEASE.execute(connection, keys=sorted(keys)).rowcount
-
-
-def settle(connection: Connection, keys: Collection[str], unfit: Sequence[Mapping[str, str | None]]) -> None:
-    """Let go of those of the keys that are held, and hold the unfit ones (key, part, local, scope, reason)."""
-    release(connection, set(keys) - {str(row["key"]) for row in unfit})
-    hold(connection, unfit)
 
 
 def held(engine: Engine) -> list[Quarantined]:
