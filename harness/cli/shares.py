@@ -54,7 +54,9 @@ class Wish:
     @staticmethod
     def _behind(now: Stand, writes: float) -> set[str]:
         """Scopes that an earlier act in this direction has left: in quarantine, or being written to."""
-        behind = {store: {name for name in now.automatic if now.pins[name] is store} for store in Store}
+        # By the pins that stand: a store that was aligned after a restore may still name others as automatic.
+        stay = {name: store for name, store in now.pins.items() if name in now.automatic}
+        behind = {store: {name for name in stay if stay[name] is store} for store in Store}
         up = writes > now.writes_percent or (writes == now.writes_percent and behind[Store.LEGACY])
         return behind[Store.LEGACY if up else Store.NEW]
 

@@ -228,3 +228,11 @@ def test_a_scope_that_is_refused_holds_up_nobody(verified: Migration) -> None:
     ramp(verified, 100.0)
     assert stays(verified) == {}
     settled(verified)
+
+
+def test_a_pin_that_is_gone_is_not_missed(verified: Migration) -> None:
+    """A route that was aligned after a restore may name as automatic what has no pin; a ramp goes on."""
+    verified.new_sql(f"UPDATE crossfade.route SET automatic = '[\"{SCOPE.format(9)}\"]'")
+    ramp(verified, 100.0)
+    assert verified.stores.stand().writes_percent == 100.0
+    assert verified.stores.stand().pins == {}
