@@ -102,7 +102,7 @@ def _lock(taking: Connection, scopes: Collection[str | None], taker: Taker) -> d
 
 def _keys(notes: Iterable[Note], rows: Iterable[Row[Any]]) -> set[str]:
     """Keys under which the records were noted, and those that the giving store has them under now."""
-    return {note.key for note in notes if note.key is not None} | {str(row.key_) for row in rows}
+    return {note.key for note in notes if note.key is not None} | {row.key_ for row in rows}
 
 
 def _without(
@@ -113,10 +113,10 @@ def _without(
     present: PresentRows,
 ) -> list[Note]:
     """Someone else has a scope that a record moved to or from: leave what touches it for a later round."""
-    out = {str(row.key_) for row in rows if row.scope_ not in locked}
+    out = {row.key_ for row in rows if row.scope_ not in locked}
     out |= {key for key, scope in there.items() if scope not in locked}
-    local = {(row.part_, row.local) for row in rows if str(row.key_) in out}
-    scopes = {row.scope_ for row in rows if str(row.key_) in out}
+    local = {(row.part_, row.local) for row in rows if row.key_ in out}
+    scopes = {row.scope_ for row in rows if row.key_ in out}
     return [
         note
         for note in notes
@@ -136,7 +136,7 @@ def _decided(
     done: Collection[int],
 ) -> Batch:
     batch, there = Batch(notes, found=found), found.scopes
-    by_key = {str(row.key_): row for row in rows}
+    by_key = {row.key_: row for row in rows}
     cascaded = {(note.scope, note.key) for note in notes if note.cascade and note.seq not in done}
     batch.turned = {
         (note.scope, note.key)

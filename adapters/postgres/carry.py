@@ -321,7 +321,7 @@ def _unfit(batch: Batch, applied: Applied) -> _Unfit:
     """What could not be represented on the other side, and why."""
     found: _Unfit = []
     for row in batch.rows:
-        key = str(row.key_)
+        key = row.key_
         reason = getattr(row, REASON) or applied.unfit.get(key)
         if reason is not None:
             found.append(

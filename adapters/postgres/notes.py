@@ -75,11 +75,14 @@ class Notes:
 
         Without those of scopes left ``alone`` (the empty text: of no scope) and of parts that are ``gone``.
         """
-        kept = and_(
-            func.coalesce(dirty.c.scope, "") != func.all(texts("alone")), dirty.c.part != func.all(texts("gone"))
-        )
+
+        def build() -> Select[Any]:
+            spared = func.coalesce(dirty.c.scope, "") != func.all(texts("alone"))
+            kept = and_(spared, dirty.c.part != func.all(texts("gone")))
+            return _notes(kept).offset(parameter("skipped", BigInteger))
+
         values = {"skipped": skipped, "alone": sorted(alone), "gone": sorted(gone)}
-        return self._read("oldest", lambda: _notes(kept).offset(parameter("skipped", BigInteger)), most=most, **values)
+        return self._read("oldest", build, most=most, **values)
 
     def named(
         self, scopes: Collection[str], keys: Collection[Hashable], upto: int, most: int, *, alone: Collection[str]

@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, bindparam
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from adapters.postgres.arrays import array_text
+
 
 def parameter(name: str, type_: Any = None) -> ColumnElement[Any]:
     """A parameter that ``Prepared.execute`` gives a value by this name."""
@@ -39,7 +41,14 @@ class Prepared:
 
     def execute(self, connection: Connection, **values: Any) -> CursorResult[Any]:
         text, fixed = self._compiled
-        return connection.exec_driver_sql(text, {**fixed, **values} or None)
+        given = {name: _given(value) for name, value in values.items()}
+        return connection.exec_driver_sql(text, {**fixed, **given} or None)
+
+
+def _given(value: Any) -> Any:
+    """A value as the driver is to have it: every array has a cast in the statement's text, so text will do."""
+    written = array_text(value) if isinstance(value, list) else None
+    return value if written is None else written
 
 
 class PreparedByShape:

@@ -126,7 +126,7 @@ class DispatchTaking:
     def make_equal(
         self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]], found: Standing
     ) -> Applied:
-        given = {str(row.key_) for row in rows}
+        given = {row.key_ for row in rows}
         places: _Places = found.places.of(given.union(keys))
         fit, unfit = self._sort(connection, rows, found.scopes)
         deleted = self._remove(connection, places, fit, given)
@@ -144,9 +144,9 @@ class DispatchTaking:
             if getattr(row, REASON) is not None:
                 continue
             if place is None or place.organization not in self._parts:
-                unfit[str(row.key_)] = DebtReason.NO_PLACE
+                unfit[row.key_] = DebtReason.NO_PLACE
             else:
-                fit[str(row.key_)] = _Fit(row, place)
+                fit[row.key_] = _Fit(row, place)
         # Where a record stays in its scope, the row that is there says that the project is, too.
         moving = {key: one.place for key, one in fit.items() if scopes.get(key) != one.record.scope_}
         projects = self._projects(connection, moving.values())

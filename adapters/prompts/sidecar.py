@@ -33,6 +33,7 @@ from sqlalchemy import (
     literal,
     select,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import insert
 
@@ -97,16 +98,13 @@ class Sidecar:
     """The sidecar's statements, for one legacy time zone."""
 
     def __init__(self, time_zone: str) -> None:
-        self._upsert, self._drop_silent = Prepared(_upsertion(time_zone)), Prepared(_silencing(time_zone))
+        self._write = Prepared(_writing(time_zone))
 
     def write(self, connection: Connection, entries: Sequence[Entry]) -> set[RowName]:
         """Make the rows' entries say just this; the rows whose entry changed."""
         if not entries:
             return set()
-        changed = _names(self._upsert.execute(connection, **_given(entries)))
-        if silent := [entry for entry in entries if entry.silent]:
-            changed |= _names(self._drop_silent.execute(connection, **_given(silent)))
-        return changed
+        return _names(self._write.execute(connection, **_given(entries)))
 
     def keep_numbers(self, connection: Connection, ids: dict[RowName, str]) -> None:
         """Keep the numbers of rows that are about to go, each for the record of that id."""
@@ -159,27 +157,26 @@ def _said(zone: str) -> Any:
         return case((instant(local_stamp(moment, zone), zone) != moment, moment))
 
     stamps = {name: kept(given.c[name]) for name in _STAMPS}
-    return select(*(stamps.get(column.name, column).label(column.name) for column in given.c)).subquery("said")
+    return select(*(stamps.get(column.name, column).label(column.name) for column in given.c)).cte("said")
 
 
 def _is_silent(said: Any) -> ColumnElement[bool]:
     return and_(said.c.silent, *(said.c[name].is_(None) for name in _STAMPS))
 
 
-def _upsertion(zone: str) -> Executable:
+def _writing(zone: str) -> Executable:
+    """Entries that say something are made to say it, the others are removed; the rows whose entry changed."""
     said = _said(zone)
     chosen: Select[Any] = select(*(said.c[column.name] for column in _SAID)).where(~_is_silent(said))
     statement = insert(sidecar).from_select(list(_SAID), chosen)
     rest = [column for column in _SAID if column not in _KEYS]
     changed = tuple_(*rest).is_distinct_from(tuple_(*(statement.excluded[column.name] for column in rest)))
     updated = {column.name: statement.excluded[column.name] for column in rest}
-    return statement.on_conflict_do_update(index_elements=_KEYS, set_=updated, where=changed).returning(*_KEYS)
-
-
-def _silencing(zone: str) -> Executable:
-    said = _said(zone)
+    upserted = statement.on_conflict_do_update(index_elements=_KEYS, set_=updated, where=changed)
     same = and_(*(column == said.c[column.name] for column in _KEYS))
-    return delete(sidecar).where(same, _is_silent(said)).returning(*_KEYS)
+    removed = delete(sidecar).where(same, _is_silent(said))
+    done = [act.returning(*_KEYS).cte(name) for name, act in (("written", upserted), ("removed", removed))]
+    return union_all(*(select(act) for act in done))
 
 
 def _rows_given() -> Any:
