@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, delete, insert, select
@@ -12,7 +13,8 @@ from adapters.postgres.apply import Destination, set_applying
 from adapters.postgres.notes import Note
 from adapters.postgres.part import Part
 from adapters.postgres.present import PresentRows
-from adapters.postgres.taking import Applied, Taking
+from adapters.postgres.taking import Taking
+from adapters.postgres.trip import together
 from adapters.prompts.canonical import COLUMNS, Reading
 from adapters.prompts.dispatch import sidecar, tenant_part, tenant_tables
 from adapters.prompts.dispatch_rows import LegacyRow, SidecarRow, legacy_id
@@ -24,6 +26,15 @@ from harness.routing import Store
 TENANTS = ("acme", "umbra")
 PROMPT = {tenant: tenant_tables(tenant)[1] for tenant in TENANTS}
 LegacyState = list[tuple[str, LegacyRow, SidecarRow | None]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a journey changed, in records, and why what could not be held."""
+
+    upserted: int
+    deleted: int
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 class Journey:
@@ -48,20 +59,22 @@ class Journey:
         with self.new.begin() as connection:
             connection.execute(delete(prompts))
 
-    def there(self, keys: set[uuid.UUID]) -> Applied:
+    def there(self, keys: set[uuid.UUID]) -> Done:
         """Carry the records from legacy to new."""
         return self._carry(self._of_legacy, TENANTS[0], self.new, self.into_new, keys)
 
-    def back(self, keys: set[uuid.UUID]) -> Applied:
+    def back(self, keys: set[uuid.UUID]) -> Done:
         """Carry the records from new to legacy."""
         return self._carry(self._of_new, "", self.legacy, self.into_legacy, keys)
 
-    def _carry(self, present: PresentRows, part: str, engine: Engine, into: Taking, keys: set[uuid.UUID]) -> Applied:
+    def _carry(self, present: PresentRows, part: str, engine: Engine, into: Taking, keys: set[uuid.UUID]) -> Done:
         names = sorted(map(str, keys))
         rows = present.of([Note(n, part, None, key, None) for n, key in enumerate(names)])
         with engine.begin() as connection:
             set_applying(connection)
-            return into.make_equal(connection, names, rows, into.find(connection, names))
+            with together(connection) as trip:
+                applied = into.make_equal(trip, names, rows, into.find(trip, names, rows))
+            return Done(applied.upserts(), applied.deletes(), applied.unfit)
 
     def in_legacy(self) -> dict[str, set[Any]]:
         """Every prompt row, by tenant."""

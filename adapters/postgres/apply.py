@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,12 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Executable,
-    Row,
     String,
     Table,
     Text,
+    cast,
     delete,
-    exists,
+    false,
     func,
     select,
     tuple_,
@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import insert
 from adapters.postgres.part import REASON, Part, texts
 from adapters.postgres.prepared import PreparedByShape, parameter
 from adapters.postgres.taking import Applied, Standing
+from adapters.postgres.trip import Answer, Trip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,38 +57,43 @@ class Destination:
     def scope(self) -> ColumnElement[Any]:
         return self.table.c[self.part.scope]
 
-    def find(self, connection: Connection, keys: Collection[str]) -> Standing:
-        """Where the records stand here now."""
-        chosen = select(self.key, self.scope)
-        found = self.prepared.get("find", lambda: chosen.where(self.part.where_local(texts("keys"))))
-        rows: Sequence[Any] = found.execute(connection, keys=sorted(keys)).all()
-        return Standing({str(row[0]): row[1] for row in rows})
+    def find(self, trip: Trip, keys: Collection[str], rows: Sequence[Any]) -> Standing:
+        """Where the records stand here now; ``places`` are the keys of those whose flag is raised."""
+        answer = trip.ask(self.prepared.get("find", lambda: _finding(self)), keys=sorted(keys))
+        scopes = {key: scope for key, scope, _ in answer.rows}
+        return Standing(scopes, frozenset(key for key, _, raised in answer.rows if raised))
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record with a scope that came from the other store's part."""
         statement = select(self.key, self.scope).where(self.of_part(part), self.scope.isnot(None))
         return [(str(key), str(scope)) for key, scope in connection.execute(statement)]
 
-    def make_equal(
-        self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]], found: Standing
-    ) -> Applied:
+    def make_equal(self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing) -> Applied:
         """Make the records equal to ``rows``; those of ``keys`` without a fit one are deleted.
 
         Deletes and disables come first, so that enabling another record of the scope meets no rival.
         """
-        present = {str(getattr(row, self.part.key)): row for row in rows if getattr(row, REASON) is None}
-        gone = sorted(set(keys) - present.keys())
-        deleted = 0
-        if gone:
-            removal = self.prepared.get("delete", lambda: _deletion(self))
-            deleted = removal.execute(connection, keys=gone).rowcount
-        if not present:
-            return Applied(0, deleted)
-        if self.flag is not None:
-            _lower_flags(connection, self, self.flag, present)
-        upsert = self.prepared.get("upsert", lambda: _upsertion(self))
-        columns = {name: [getattr(row, name) for row in present.values()] for name in self.columns}
-        return Applied(upsert.execute(connection, **columns).rowcount, deleted)
+        present = {row.key_: row for row in rows if getattr(row, REASON) is None}
+        deletes, upserts = list[Answer](), list[Answer]()
+        if gone := sorted((set(keys) - present.keys()) & found.scopes.keys()):
+            deletes.append(trip.ask(self.prepared.get("delete", lambda: _deletion(self)), keys=gone))
+        if present:
+            self._lower_flags(trip, present, found)
+            columns = {name: [getattr(row, name) for row in present.values()] for name in self.columns}
+            upserts.append(trip.ask(self.prepared.get("upsert", lambda: _upsertion(self)), **columns))
+        return Applied({}, lambda: sum(each.count for each in upserts), lambda: sum(each.count for each in deletes))
+
+    def _lower_flags(self, trip: Trip, present: Mapping[str, Any], found: Standing) -> None:
+        """Clear the flag of every record whose flag is about to go, or that is about to leave its scope."""
+        if (flag := self.flag) is None:
+            return
+        lowered = [
+            key
+            for key in sorted(found.places & present.keys())
+            if not getattr(present[key], flag) or present[key].scope_ != found.scopes[key]
+        ]
+        if lowered:
+            trip.ask(self.prepared.get("lower", lambda: _lowering(self, flag)), keys=lowered)
 
 
 def set_applying(connection: Connection) -> None:
@@ -105,23 +111,18 @@ def unbounded(column: Column[Any]) -> Any:
     return Text() if isinstance(column.type, String) else column.type
 
 
+def _finding(destination: Destination) -> Executable:
+    flag = false() if destination.flag is None else destination.table.c[destination.flag]
+    chosen = select(cast(destination.key, Text), destination.scope, flag.label("flag"))
+    return chosen.where(destination.part.where_local(texts("keys")))
+
+
 def _deletion(destination: Destination) -> Executable:
     return delete(destination.table).where(destination.part.where_local(texts("keys")))
 
 
-def _lower_flags(connection: Connection, destination: Destination, flag: str, present: dict[str, Row[Any]]) -> None:
-    """Clear the flag of every record whose flag is about to go, or that is about to leave its scope."""
-    bearers = {key: getattr(row, destination.part.scope) for key, row in present.items() if getattr(row, flag)}
-    lowering = destination.prepared.get("lower", lambda: _lowering(destination, flag))
-    lowering.execute(connection, keys=list(present), bearers=list(bearers), bearers_scopes=list(bearers.values()))
-
-
 def _lowering(destination: Destination, flag: str) -> Executable:
-    keep = func.unnest(texts("bearers"), texts("bearers_scopes")).table_valued("key", "scope", name="keep")
-    keep = keep.render_derived(name="keep")
-    stays = exists().where(keep.c.key == destination.part.local, keep.c.scope == destination.scope)
-    raised = destination.table.c[flag]
-    chosen = update(destination.table).where(destination.part.where_local(texts("keys")), raised, ~stays)
+    chosen = update(destination.table).where(destination.part.where_local(texts("keys")))
     return chosen.values({flag: False})
 
 

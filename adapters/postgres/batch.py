@@ -16,8 +16,9 @@ from adapters.postgres.ledger.cascades import carried_cascades
 from adapters.postgres.notes import Note
 from adapters.postgres.part import Part
 from adapters.postgres.present import PresentRows
-from adapters.postgres.scope_locks import lock_scopes
+from adapters.postgres.scope_locks import begin_carrying, lock_scopes
 from adapters.postgres.taking import Standing, Taking
+from adapters.postgres.trip import together
 from harness.errors import Conflict
 from harness.routing import Store
 
@@ -67,34 +68,42 @@ class Batch:
     turned: set[Place] = field(default_factory=set)
     found: Standing = field(default_factory=Standing)
 
+    @property
+    def scopes(self) -> set[str | None]:
+        return {note.scope for note in self.notes}
 
-def sort_out(taking: Connection, notes: Sequence[Note], taker: Taker, present: PresentRows) -> Batch:
-    """The batch that can be carried with the locks to be had now; empty if there are none.
+
+def sort_out(
+    taking: Connection, notes: Sequence[Note], taker: Taker, present: PresentRows, *, precedence: bool = False
+) -> Batch:
+    """Begin to carry, and find the batch that can be carried with the locks to be had now; empty if there are none.
 
     What a cascade took is deleted in the scope it was taken from, once: a record that is saved there afterwards stays.
-    Raises Conflict for a key under which both stores hold a record of their own.
+    Raises Conflict for a key under which both stores hold a record of their own, and StandAside.
     """
-    authority = _lock(taking, {note.scope for note in notes}, taker)
+    authority = _placed(begin_carrying(taking, {note.scope for note in notes}, precedence=precedence), taker)
     mine = [note for note in notes if note.scope in authority]
     for _ in range(_LOOKS):
         ours = [note for note in mine if authority[note.scope] is taker.store.other or note.cascade]
         rows = present.of(ours)
         keys = _keys(ours, rows)
-        found = taker.tables.find(taking, keys) if keys else Standing()
-        there = found.scopes
-        touched = {row.scope_ for row in rows} | set(there.values())
-        if touched <= authority.keys():
+        with together(taking) as trip:
+            found = taker.tables.find(trip, keys, rows) if keys else Standing()
+            there = found.scopes
+            touched = {row.scope_ for row in rows} | set(there.values())
+            missing = touched - authority.keys()
+            if missing:
+                authority |= _placed(lock_scopes(trip, missing), taker)
+        if not missing:
             done = carried_cascades(taking, [note.seq for note in mine if note.cascade])
             return _decided(mine, keys, rows, found, authority, taker.store, done)
-        authority |= _lock(taking, touched - authority.keys(), taker)
         if touched <= authority.keys():
             continue  # read again: only what is read under the lock may be written
         mine = _without(mine, rows, there, authority, present)
     return Batch()
 
 
-def _lock(taking: Connection, scopes: Collection[str | None], taker: Taker) -> dict[str | None, Store]:
-    locked = lock_scopes(taking, scopes)
+def _placed(locked: dict[str | None, Store], taker: Taker) -> dict[str | None, Store]:
     # A record without a scope, or of one that the taker has no place for, is as its own store has it.
     homeless = [scope for scope in locked if scope is None or taker.part_of(scope) is None]
     return locked | dict.fromkeys(homeless, taker.store.other)

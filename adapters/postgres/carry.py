@@ -31,15 +31,16 @@ from adapters.postgres.errors import speaking_for
 from adapters.postgres.guard import NO_PLACE
 from adapters.postgres.ledger import debt, quarantine
 from adapters.postgres.ledger.held_back import let_go
-from adapters.postgres.ledger.rejections import accept, reject
-from adapters.postgres.notes import Choice, Note, Notes
+from adapters.postgres.ledger.rejections import reject
+from adapters.postgres.notes import Choice, Note, Notes, forget
 from adapters.postgres.part import REASON, these
 from adapters.postgres.present import PresentRows
 from adapters.postgres.schema import debt as debts
 from adapters.postgres.schema import dirty
 from adapters.postgres.schema import quarantine as quarantined
-from adapters.postgres.scope_locks import StandAside, begin_carrying, send_workers_aside
+from adapters.postgres.scope_locks import StandAside, send_workers_aside
 from adapters.postgres.taking import Applied
+from adapters.postgres.trip import together
 from harness.catchup import Carried
 from harness.config import CatchupSettings
 from harness.errors import CrossfadeError, Refused, RepositoryError, StoreContended, StoreTimeout
@@ -139,8 +140,7 @@ class StateCarrier:
         notes = self._present.samples(among)
         refused = suppress(StandAside, StaleParts, RepositoryError)
         with refused, speaking_for(self._taker.store), self._taker.engine.connect() as taking:
-            begin_carrying(taking, precedence=self.precedence)
-            batch = sort_out(taking, notes, self._taker, self._present)
+            batch = sort_out(taking, notes, self._taker, self._present, precedence=self.precedence)
             self._apply(taking, batch)
             taking.rollback()
         self._notes.settle([])
@@ -219,17 +219,10 @@ class StateCarrier:
         passing("catchup.before_apply")
         try:
             with speaking_for(self._taker.store), self._taker.engine.begin() as taking:
-                begin_carrying(taking, precedence=self.precedence)
-                batch = sort_out(taking, notes, self._taker, self._present)
+                batch = sort_out(taking, notes, self._taker, self._present, precedence=self.precedence)
                 if not batch.notes:
                     return Carried(busy=len(notes))
-                applied = self._apply(taking, batch)
-                unfit, scopes, forgiven = _unfit(batch, applied), {note.scope for note in batch.notes}, list[int]()
-                if self._taker.store is Store.NEW:
-                    fit = batch.keys - {str(row["key"]) for row in unfit}
-                    # Of debt, all: what is as legacy has it, legacy can hold.
-                    forgiven.append(let_go(taking, batch.keys, fit, scopes))
-                    quarantine.hold(taking, unfit)
+                applied, unfit, forgiven = self._apply(taking, batch)
                 passing("catchup.before_commit")
         except StandAside:
             return Carried(aside=True)
@@ -237,35 +230,52 @@ class StateCarrier:
             self._meet()
             return Carried(busy=len(notes))
         passing("catchup.after_commit")
-        # The ledger is in new: on the way back its entries go with the notes instead of with the rows.
-        back = self._giver.store is Store.NEW
-        book = (lambda giving: forgiven.append(self._book_debt(giving, batch, unfit))) if back else None
-        self._notes.settle(batch.notes, also=book)
+        if self._giver.store is Store.NEW:
+            forgiven = self._settle_with_debt(batch, unfit)
+        else:
+            self._notes.settle(batch.notes)
         passing("catchup.after_forget")
-        self.applies[Apply.CARRIED] += len(scopes) - sum(forgiven)
+        self.applies[Apply.CARRIED] += len(batch.scopes) - forgiven
         if carried is not None:
             carried |= batch.keys
         left = len(notes) - len(batch.notes)
-        return Carried(len(batch.notes), applied.upserted, applied.deleted, len(unfit), 0, left)
+        return Carried(len(batch.notes), applied.upserts(), applied.deletes(), len(unfit), 0, left)
 
-    def _apply(self, taking: Connection, batch: Batch) -> Applied:
-        applied = Applied(0, 0, {})
-        if batch.keys:
-            applied = self._taker.tables.make_equal(taking, batch.keys, batch.rows, batch.found)
+    def _apply(self, taking: Connection, batch: Batch) -> tuple[Applied, _Unfit, int]:
+        """Do in the taker what the batch asks for; what was unfit, and how many scopes had been refused before.
+
+        The ledger is in new: there it is kept up to date with the rows, on the way back with the notes.
+        """
+        applied, let = Applied(), None
+        with together(taking) as trip:
+            if batch.keys:
+                applied = self._taker.tables.make_equal(trip, batch.keys, batch.rows, batch.found)
+            unfit = _unfit(batch, applied)
+            if self._taker.store is Store.NEW:
+                # Of debt, all: what is as legacy has it, legacy can hold.
+                let = let_go(trip, batch.keys, batch.keys - {str(row["key"]) for row in unfit}, batch.scopes)
+        if self._taker.store is Store.NEW:
+            quarantine.hold(taking, unfit)
         if batch.turned:
             notes = [
                 {"part": self._taker.part_of(scope), "scope": scope, "key": key, "local": None}
                 for scope, key in batch.turned
             ]
             taking.execute(insert(dirty), notes)
-        return applied
+        return applied, unfit, let() if let else 0
 
-    def _book_debt(self, giving: Connection, batch: Batch, unfit: _Unfit) -> int:
-        """Hold what legacy cannot, and let go of the rest; how many scopes had been refused before."""
+    def _settle_with_debt(self, batch: Batch, unfit: _Unfit) -> int:
+        """Settle the notes of new, hold what legacy cannot, and let go of the rest; how many scopes had been refused
+        before.
+        """
         owed = [row for row in unfit if row["reason"] != NO_PLACE]  # the others are new-only, and nobody's debt
-        there = self._still_there(giving, [str(row["key"]) for row in owed])
-        debt.settle(giving, batch.keys, [row for row in owed if row["key"] in there])
-        return accept(giving, {note.scope for note in batch.notes})
+        with speaking_for(Store.NEW), self._giver.engine.begin() as giving:
+            there = self._still_there(giving, [str(row["key"]) for row in owed])
+            debt.hold(giving, [row for row in owed if row["key"] in there])
+            with together(giving) as trip:
+                let = let_go(trip, batch.keys - there, (), batch.scopes)
+                forget(trip, batch.notes)
+            return let()
 
     def _still_there(self, giving: Connection, keys: Collection[str]) -> frozenset[str]:
         """Those of the records that the giver still has; none of them goes before the transaction ends."""

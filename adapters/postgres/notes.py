@@ -10,7 +10,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
-    Connection,
     Engine,
     Select,
     and_,
@@ -29,6 +28,7 @@ from adapters.postgres.part import texts
 from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared, PreparedByShape, parameter
 from adapters.postgres.schema import dirty
+from adapters.postgres.trip import Trip, together
 from harness.routing import Store
 
 
@@ -105,8 +105,8 @@ class Notes:
 
     def _read(self, shape: str, build: Callable[[], Select[Any]], **values: Any) -> list[Note]:
         statement = self._prepared.get(shape, build)
-        with speaking_for(self._store), self._asking.connect() as connection:
-            return [_note(row) for row in statement.execute(connection, **values)]
+        with speaking_for(self._store), self._asking.connect() as connection, together(connection) as trip:
+            return [_note(row) for row in trip.ask(statement, **values).rows]
 
     def latest(self) -> int:
         """The greatest number of a note now, 0 if there is none."""
@@ -141,16 +141,18 @@ class Notes:
         self,
         read: Sequence[Note],
         instead: Sequence[dict[str, str | None]] = (),
-        also: Callable[[Connection], object] | None = None,
     ) -> None:
-        """Delete exactly the notes that were read, in one transaction with ``also`` and the notes that come instead."""
-        alone = also is None and not instead
-        with speaking_for(self._store), (self._asking if alone else self._engine).begin() as connection:
-            if also is not None:
-                also(connection)
+        """Delete exactly the notes that were read, in one transaction with writing those that come instead."""
+        with speaking_for(self._store), (self._engine if instead else self._asking).begin() as connection:
             if instead:
                 connection.execute(insert(dirty), list(instead))
-            _FORGET.execute(connection, numbers=[note.seq for note in read])
+            with together(connection) as trip:
+                forget(trip, read)
+
+
+def forget(trip: Trip, read: Sequence[Note]) -> None:
+    """Delete exactly the notes that were read."""
+    trip.ask(_FORGET, numbers=[note.seq for note in read])
 
 
 def _note(row: Any) -> Note:

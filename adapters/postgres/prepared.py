@@ -6,7 +6,7 @@ canonical SELECT is a large expression, and callers would pay milliseconds for i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -40,9 +40,13 @@ class Prepared:
         return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
 
     def execute(self, connection: Connection, **values: Any) -> CursorResult[Any]:
+        return connection.exec_driver_sql(*self.bound(values))
+
+    def bound(self, values: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
+        """The text and its parameters, for the driver."""
         text, fixed = self._compiled
         given = {name: _given(value) for name, value in values.items()}
-        return connection.exec_driver_sql(text, {**fixed, **given} or None)
+        return text, {**fixed, **given} or None
 
 
 def _given(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -11,7 +11,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     Executable,
-    Row,
     Select,
     Text,
     any_,
@@ -27,6 +26,7 @@ from adapters.postgres.notes import Note
 from adapters.postgres.part import Part, texts
 from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared, PreparedByShape
+from adapters.postgres.trip import Answer, Trip, together
 from harness.routing import Store
 
 
@@ -41,46 +41,47 @@ class PresentRows:
     def _parts(self) -> Mapping[str, Part]:
         return self._find_parts()
 
-    def of(self, notes: Iterable[Note]) -> list[Row[Any]]:
+    def of(self, notes: Iterable[Note]) -> list[Any]:
         """The present rows for the notes, each with ``key_``, ``scope_`` and ``part_``: all texts."""
         by_part: dict[str, list[Note]] = defaultdict(list)
         for note in notes:
             by_part[note.part].append(note)
-        rows: list[Row[Any]] = []
-        named: dict[str, set[str]] = {}
+        named = {name: {note.local for note in noted if note.local is not None} for name, noted in by_part.items()}
         with speaking_for(self._store), self._asking.connect() as connection:
-            for name, noted in by_part.items():
-                named[name] = {note.local for note in noted if note.local is not None}
-                rows.extend(self._of_part(connection, self._parts[name], noted, named[name]))
-            # A record whose row is gone may live on in another one (deleted here, saved anew there).
-            found = {row.key_ for row in rows}
-            if gone := {note.key for noted in by_part.values() for note in noted if note.key is not None} - found:
-                rows.extend(self._elsewhere(connection, gone, named))
+            rows = [row for name, noted in by_part.items() for row in self._by_each_scope(connection, name, noted)]
+            with together(connection) as trip:
+                asked = [self._of_part(trip, self._parts[name], noted, named[name]) for name, noted in by_part.items()]
+                rows.extend(row for answer in asked for row in answer.rows)
+                # A record whose row is gone may live on in another one (deleted here, saved anew there).
+                found = {row.key_ for row in rows}
+                if gone := {note.key for noted in by_part.values() for note in noted if note.key is not None} - found:
+                    rows.extend(self._elsewhere(trip, gone, named))
         return list({(row.part_, row.local): row for row in rows}.values())
 
-    def _of_part(
-        self, connection: Connection, part: Part, notes: Iterable[Note], local: Collection[str]
-    ) -> list[Row[Any]]:
-        """The part's rows that the notes name, alone or by their scopes."""
-        wholes = sorted({note.scope for note in notes if note.scope is not None and self.widens(note)})
-        if wholes and part.where_scopes is not None:
-            return list(self._by_scopes(part).execute(connection, scopes=wholes, local=sorted(local)))
-        rows: list[Row[Any]] = []
-        for condition in filter(_is_there, map(part.where_scope, wholes)):
-            rows.extend(connection.execute(_named(part, condition)))
-        if alone := set(local).difference(row.local for row in rows):
-            rows.extend(self._by_local(part).execute(connection, local=sorted(alone)))
-        return rows
+    def _of_part(self, trip: Trip, part: Part, notes: Iterable[Note], local: Collection[str]) -> Answer:
+        """The part's rows that the notes name, and those of their scopes, if these can be told in one condition."""
+        if part.where_scopes is not None and (wholes := self._wholes(notes)):
+            return trip.ask(self._by_scopes(part), scopes=wholes, local=sorted(local))
+        return trip.ask(self._by_local(part), local=sorted(local))
 
-    def _elsewhere(
-        self, connection: Connection, keys: Collection[str], named: Mapping[str, Collection[str]]
-    ) -> list[Row[Any]]:
+    def _by_each_scope(self, connection: Connection, name: str, notes: Iterable[Note]) -> Iterator[Any]:
+        """The rows of the notes' scopes, where one condition cannot tell them."""
+        part = self._parts[name]
+        for scope in self._wholes(notes) if part.where_scopes is None else ():
+            condition = part.where_scope(scope)
+            if condition is not None:
+                yield from connection.execute(_named(part, condition))
+
+    def _wholes(self, notes: Iterable[Note]) -> list[str]:
+        return sorted({note.scope for note in notes if note.scope is not None and self.widens(note)})
+
+    def _elsewhere(self, trip: Trip, keys: Collection[str], named: Mapping[str, Collection[str]]) -> Sequence[Any]:
         """The rows of the keys in any part; ``named`` are the rows that have been looked for, by part."""
         # Where the record's key is the table's own, one look tells both.
         told = [named.get(part.name, ()) if part.where_key is part.where_local else () for part in self._parts.values()]
         if all(set(keys) <= set(each) for each in told):
             return []
-        return list(self._by_key().execute(connection, keys=sorted(keys)))
+        return trip.ask(self._by_key(), keys=sorted(keys)).rows
 
     def widens(self, note: Note) -> bool:
         """Whether the note stands for its whole scope."""
@@ -119,13 +120,8 @@ class PresentRows:
         return self._prepared.get(part.name, lambda: _named(part, part.where_local(texts("local"))))
 
 
-def _is_there(condition: ColumnElement[bool] | None) -> bool:
-    return condition is not None
-
-
-def _named(part: Part, condition: ColumnElement[bool] | None) -> Select[Any]:
+def _named(part: Part, condition: ColumnElement[bool]) -> Select[Any]:
     """The part's rows that fulfil the condition, each with ``key_`` (text), ``scope_`` and ``part_``."""
-    assert condition is not None  # noqa: S101 - filtered before; for the type checker
     rows = part.carried_where(condition).subquery()
     key, scope = cast(rows.c[part.key], Text).label("key_"), rows.c[part.scope].label("scope_")
     return select(rows, key, scope, literal(part.name, Text).label("part_"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Connection, Text, column, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Text, column, func, literal_column, select, text
 from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.authority import ROUTE, authority_now
@@ -13,15 +12,19 @@ from adapters.postgres.errors import driver_error
 from adapters.postgres.guard import FENCE
 from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared
+from adapters.postgres.trip import Trip, together
 from harness.routing import Store
 
 _LOCK_CLASS = 0x43F0  # advisory locks of scopes: this number, and a bucket of the scope's hash
 _LOCK_BUCKETS = 1024  # a power of two; a server's lock table has room for some 6,400 locks, shared with everybody
 
-_JOIN = "LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT; "
-_BEGIN = (
-    "SELECT set_config('crossfade.applying', 'on', true), set_config('plan_cache_mode', 'force_custom_plan', true),"
-    f" pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]})"
+_JOIN = Prepared(text("LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT"))
+_BEGIN = Prepared(
+    text(
+        "SELECT set_config('crossfade.applying', 'on', true) AS applying,"
+        " set_config('plan_cache_mode', 'force_custom_plan', true) AS plans,"
+        f" pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]}) AS fence"
+    )
 )
 
 
@@ -37,29 +40,33 @@ def send_workers_aside(connection: Connection) -> None:
     connection.exec_driver_sql("LOCK TABLE crossfade.standing IN SHARE ROW EXCLUSIVE MODE")
 
 
-def begin_carrying(connection: Connection, *, precedence: bool = False) -> None:
-    """Begin a transaction that carries state to this database; triggers of ours stand aside until it ends.
+def begin_carrying(
+    connection: Connection, scopes: Collection[str | None], *, precedence: bool = False
+) -> dict[str | None, Store]:
+    """Begin a transaction that carries state to this database, and lock scopes (as ``lock_scopes``).
 
-    Until then no authority moves to or from this store. Raises StandAside while workers have been sent aside, unless
-    it was the caller who did that.
+    Triggers of ours stand aside until it ends, and until then no authority moves to or from this store. Raises
+    StandAside while workers have been sent aside, unless it was the caller who did that.
     """
-    # One trip to the server. The table first: where a chunk is being copied, nothing else is waited for.
-    begin = _BEGIN if precedence else _JOIN + _BEGIN
     try:
-        connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
+        with together(connection) as trip:
+            if not precedence:  # the table first: where a chunk is being copied, nothing else is waited for
+                trip.ask(_JOIN)
+            trip.ask(_BEGIN)
+            return lock_scopes(trip, scopes)
     except DBAPIError as error:
         if getattr(driver_error(error), "sqlstate", None) == "55P03":  # lock_not_available
             raise StandAside from error
         raise
 
 
-def lock_scopes(connection: Connection, scopes: Collection[str | None]) -> dict[str | None, Store]:
+def lock_scopes(trip: Trip, scopes: Collection[str | None]) -> dict[str | None, Store]:
     """Those of the scopes whose lock could be had at once, until the transaction ends, and who has their authority.
 
     As this database's copy of the route says, which cannot change meanwhile (``begin_carrying``).
     """
-    rows: Sequence[Any] = _LOCK.execute(connection, scopes=sorted(scope or "" for scope in scopes)).all()
-    return {scope or None: Store(authority) for scope, authority in rows}
+    answer = trip.ask(_LOCK, scopes=sorted(scope or "" for scope in scopes))
+    return {scope or None: Store(authority) for scope, authority in answer.rows}
 
 
 def _locking() -> Prepared:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
+
+from adapters.postgres.trip import Trip
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was changed, in records. ``unfit``: why the store cannot hold a record, where only it could find that."""
+    """What is being changed. ``unfit``: why the store cannot hold a record, where only it could find that.
 
-    upserted: int
-    deleted: int
+    ``upserts`` and ``deletes`` count records, and may be asked once the trip is over.
+    """
+
     unfit: Mapping[str, str] = field(default_factory=dict)
+    upserts: Callable[[], int] = int
+    deletes: Callable[[], int] = int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +37,18 @@ class Taking(Protocol):
     A method takes a number of statements that does not grow with the number of records.
     """
 
-    def find(self, connection: Connection, keys: Collection[str]) -> Standing:
-        """Where the records stand here now."""
+    def find(self, trip: Trip, keys: Collection[str], rows: Sequence[Any]) -> Standing:
+        """Where the records stand here now. ``rows``, as ``PresentRows`` reads them, are what they may be made."""
         ...
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record with a scope that came from the other store's part."""
         ...
 
-    def make_equal(
-        self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]], found: Standing
-    ) -> Applied:
-        """Make the records equal to ``rows``, as ``PresentRows`` reads them; those of ``keys`` without one are deleted.
+    def make_equal(self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing) -> Applied:
+        """Make the records equal to ``rows``; those of ``keys`` without one are deleted.
 
         A row with a ``reason`` counts as none. Equal records are left untouched. ``found``: where these records, and
-        perhaps others, stand; looked up in the same transaction, under the locks of their scopes.
+        perhaps others, stand; looked up for these rows, in the same transaction, under the locks of their scopes.
         """
         ...

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, starmap
 from typing import Any
 
 from sqlalchemy import (
@@ -21,7 +22,6 @@ from sqlalchemy import (
     DateTime,
     Executable,
     Integer,
-    Row,
     Select,
     Table,
     Text,
@@ -48,9 +48,10 @@ from sqlalchemy.types import TypeEngine
 from adapters.postgres.part import REASON, Part, texts
 from adapters.postgres.prepared import Prepared, PreparedByShape, parameter
 from adapters.postgres.taking import Applied, Standing
+from adapters.postgres.trip import Answer, Trip
 from adapters.prompts.canonical import DebtReason, LegacyScope, Reading, parse_scope
 from adapters.prompts.dispatch import EPOCH, instant, local_stamp, sidecar, tenant_tables
-from adapters.prompts.left_behind import LeftBehind, Wanted
+from adapters.prompts.left_behind import Left, LeftBehind, Wanted
 from adapters.prompts.sidecar import Entry, RowName, Sidecar, describe, next_numbers
 from harness.errors import CannotHold
 
@@ -65,7 +66,7 @@ _GIVEN: dict[str, TypeEngine[Any]] = {
     "updated_at": DateTime(timezone=True),
 }
 _STAMPS = ("created_at", "updated_at")
-_Build = Callable[[Table, str], Executable]
+_Build = Callable[[Table, str, str], Executable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,18 @@ class _Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """By key: the records' rows, and their sidecar entries."""
+    """By key: the records' rows, and their sidecar entries. And of the places where records are to stand: which of
+    their projects exist, and what was left behind there.
+    """
 
     rows: dict[str, RowName] = field(default_factory=dict)
     entries: dict[str, RowName] = field(default_factory=dict)
+    projects: set[tuple[str, int]] = field(default_factory=set)
+    left_behind: list[Left] = field(default_factory=list)
 
     def of(self, keys: Collection[str]) -> _Places:
-        return _Places(*({key: row for key, row in all_.items() if key in keys} for all_ in (self.rows, self.entries)))
+        rows, entries = ({key: row for key, row in all_.items() if key in keys} for all_ in (self.rows, self.entries))
+        return replace(self, rows=rows, entries=entries)
 
 
 class DispatchTaking:
@@ -103,15 +109,24 @@ class DispatchTaking:
         self._find = Prepared(_finding(parts))
         self._prepared = PreparedByShape()
 
-    def find(self, connection: Connection, keys: Collection[str]) -> Standing:
-        places, scopes = _Places(), dict[str, str | None]()
-        rows: Sequence[Any] = self._find.execute(connection, keys=sorted(keys)).all() if keys else ()
-        for organization, number, key, scope, stands in rows:
+    def find(self, trip: Trip, keys: Collection[str], rows: Sequence[Any]) -> Standing:
+        answer = trip.ask(self._find, keys=sorted(keys))
+        asked: dict[str, set[LegacyScope]] = defaultdict(set)
+        for place in filter(None, (parse_scope(row.scope_, with_type=True) for row in rows)):
+            if place.organization in self._parts:
+                asked[place.organization].add(place)
+        projects = {organization: self._projects(trip, organization, places) for organization, places in asked.items()}
+        left_behind = [self._left_behind.ask(trip, organization, places) for organization, places in asked.items()]
+        found, scopes = _Places(), dict[str, str | None]()
+        for organization, number, key, scope, stands in answer.rows:
             if stands:
-                places.rows[key], scopes[key] = RowName(organization, number), scope
+                found.rows[key], scopes[key] = RowName(organization, number), scope
             else:
-                places.entries[key] = RowName(organization, number)
-        return Standing(scopes, places)
+                found.entries[key] = RowName(organization, number)
+        for organization, there in projects.items():
+            found.projects.update((organization, number) for [number] in there.rows)
+        found.left_behind.extend(chain.from_iterable(each() for each in left_behind))
+        return Standing(scopes, found)
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record here that has a scope: the other store has one part, and they are all of it."""
@@ -123,67 +138,57 @@ class DispatchTaking:
             selects.append(select(cast(rows.c.id, Text), rows.c.project_id).where(rows.c.project_id.isnot(None)))
         return [(str(key), str(scope)) for key, scope in connection.execute(union_all(*selects))]
 
-    def make_equal(
-        self, connection: Connection, keys: Collection[str], rows: Sequence[Row[Any]], found: Standing
-    ) -> Applied:
+    def make_equal(self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing) -> Applied:
         given = {row.key_ for row in rows}
         places: _Places = found.places.of(given.union(keys))
-        fit, unfit = self._sort(connection, rows, found.scopes)
-        deleted = self._remove(connection, places, fit, given)
-        changed = self._write(connection, fit, self._numbers(connection, places, fit), places)
-        return Applied(len(changed), deleted, unfit)
+        fit, unfit = self._sort(trip, rows, found.scopes, places)
+        deleted = self._remove(trip, places, fit, given)
+        changed = self._write(trip, fit, self._numbers(trip, places, fit), places)
+        return Applied(unfit, lambda: len(set().union(*(_names(each) for each in changed))), lambda: deleted)
 
     def _sort(
-        self, connection: Connection, rows: Iterable[Row[Any]], scopes: Mapping[str, str | None]
+        self, trip: Trip, rows: Iterable[Any], scopes: Mapping[str, str | None], places: _Places
     ) -> tuple[dict[str, _Fit], dict[str, str]]:
         """The records that legacy can hold, by key, and why it cannot hold others that say nothing of it themselves."""
         fit: dict[str, _Fit] = {}
         unfit: dict[str, str] = {}
         for row in rows:
-            place = parse_scope(row.scope_, with_type=True)
             if getattr(row, REASON) is not None:
                 continue
+            key, place = row.key_, parse_scope(row.scope_, with_type=True)
             if place is None or place.organization not in self._parts:
-                unfit[row.key_] = DebtReason.NO_PLACE
-            else:
-                fit[row.key_] = _Fit(row, place)
-        # Where a record stays in its scope, the row that is there says that the project is, too.
-        moving = {key: one.place for key, one in fit.items() if scopes.get(key) != one.record.scope_}
-        projects = self._projects(connection, moving.values())
-        for key, place in moving.items():
-            if (place.organization, place.project) not in projects:
+                unfit[key] = DebtReason.NO_PLACE
+            # Where a record stays in its scope, the row that is there says that the project is, too.
+            elif scopes.get(key) != row.scope_ and (place.organization, place.project) not in places.projects:
                 unfit[key] = DebtReason.NO_PROJECT
-                del fit[key]
+            else:
+                fit[key] = _Fit(row, place)
         wanted = [Wanted(key, one.place, one.record.enabled) for key, one in fit.items()]
-        for key in self._left_behind.make_room(connection, wanted):
+        for key in self._left_behind.make_room(trip, wanted, places.left_behind):
             unfit[key] = DebtReason.PLACE_TAKEN
             del fit[key]
         return fit, unfit
 
-    def _projects(self, connection: Connection, places: Collection[LegacyScope]) -> set[tuple[str, int]]:
+    def _projects(self, trip: Trip, organization: str, places: Collection[LegacyScope]) -> Answer:
         """Those of the places' projects that exist. One that goes after this look ends as its foreign key's error."""
-        there: set[tuple[str, int]] = set()
-        for organization in sorted({place.organization for place in places}):
-            look = self._prepared.get(("projects", organization), partial(_looking, organization))
-            numbers = sorted({place.project for place in places if place.organization == organization})
-            there |= {(organization, number) for number in look.execute(connection, numbers=numbers).scalars()}
-        return there
+        look = self._prepared.get(("projects", organization), partial(_looking, organization))
+        return trip.ask(look, numbers=sorted({place.project for place in places}))
 
-    def _remove(self, connection: Connection, places: _Places, fit: Mapping[str, _Fit], given: Collection[str]) -> int:
+    def _remove(self, trip: Trip, places: _Places, fit: Mapping[str, _Fit], given: Collection[str]) -> int:
         """Take out the rows that legacy is not to hold, or not in this tenant; how many."""
         left = {key: row for key, row in places.rows.items() if key not in fit or _moves(row, fit[key])}
         kept = {row: key for key, row in left.items() if key in given and key not in fit}
-        self._sidecar.keep_numbers(connection, kept)
+        self._sidecar.keep_numbers(trip, kept)
         gone = {row for key, row in places.entries.items() if key not in given}
         moved = {row for key, row in places.entries.items() if key in fit and _moves(row, fit[key])}
-        self._sidecar.drop(connection, gone | moved)
+        self._sidecar.drop(trip, gone | moved)
         for organization, numbers in _by_organization(left.values()).items():
             table = self._parts[organization].table
             removal = self._prepared.get(("delete", organization), partial(_deleting, table))
-            removal.execute(connection, numbers=numbers)
+            trip.ask(removal, numbers=numbers)
         return len(left.keys() - fit.keys())
 
-    def _numbers(self, connection: Connection, places: _Places, fit: Mapping[str, _Fit]) -> dict[str, RowName]:
+    def _numbers(self, trip: Trip, places: _Places, fit: Mapping[str, _Fit]) -> dict[str, RowName]:
         """The row of each record: where it stands, else the number that was kept for it, else a new one."""
         rows: dict[str, RowName] = {}
         fresh: dict[str, list[str]] = defaultdict(list)
@@ -193,26 +198,31 @@ class DispatchTaking:
                 rows[key] = known
             else:
                 fresh[one.place.organization].append(key)
-        for organization, keys in fresh.items():
-            numbers = next_numbers(connection, self._parts[organization].table, len(keys))
-            rows |= {key: RowName(organization, number) for key, number in zip(keys, numbers, strict=True)}
+        asked = {
+            organization: next_numbers(trip, self._parts[organization].table, len(keys))
+            for organization, keys in fresh.items()
+        }
+        for organization, answer in asked.items():
+            numbers = zip(fresh[organization], answer.rows, strict=True)
+            rows |= {key: RowName(organization, number) for key, [number] in numbers}
         return rows
 
-    def _write(
-        self, connection: Connection, fit: Mapping[str, _Fit], rows: Mapping[str, RowName], places: _Places
-    ) -> set[RowName]:
-        """Write rows and entries; the rows of which either changed."""
-        changed = self._sidecar.write(connection, [_entry(rows[key], one) for key, one in fit.items()])
+    def _write(self, trip: Trip, fit: Mapping[str, _Fit], rows: Mapping[str, RowName], places: _Places) -> list[Answer]:
+        """Write rows and entries; the answers name the rows of which either changed."""
+        changed = self._sidecar.write(trip, [_entry(rows[key], one) for key, one in fit.items()])
         batches: dict[tuple[str, _Build], list[tuple[RowName, _Fit]]] = defaultdict(list)
         for key, one in fit.items():
             build: _Build = _updating if rows[key] == places.rows.get(key) else _inserting
             batches[one.place.organization, build].append((rows[key], one))
         for (organization, build), batch in batches.items():
             table = self._parts[organization].table
-            statement = self._prepared.get((build, organization), partial(build, table, self._zone))
-            written = statement.execute(connection, **_arrays(batch)).scalars()
-            changed |= {RowName(organization, number) for number in written}
+            statement = self._prepared.get((build, organization), partial(build, table, organization, self._zone))
+            changed.append(trip.ask(statement, **_arrays(batch)))
         return changed
+
+
+def _names(answer: Answer) -> set[RowName]:
+    return set(starmap(RowName, answer.rows))
 
 
 def _moves(row: RowName, one: _Fit) -> bool:
@@ -272,13 +282,13 @@ def _given() -> Any:
     return func.unnest(*arrays).table_valued(*_GIVEN, name="given").render_derived(name="given")
 
 
-def _inserting(table: Table, zone: str) -> Executable:
+def _inserting(table: Table, organization: str, zone: str) -> Executable:
     given = _given()
     chosen = [local_stamp(given.c[name], zone) if name in _STAMPS else given.c[name] for name in _GIVEN]
-    return insert(table).from_select(list(_GIVEN), select(*chosen)).returning(table.c.id)
+    return insert(table).from_select(list(_GIVEN), select(*chosen)).returning(literal(organization, Text), table.c.id)
 
 
-def _updating(table: Table, zone: str) -> Executable:
+def _updating(table: Table, organization: str, zone: str) -> Executable:
     """Only rows that do not read as given, and of these only the stamps that do not.
 
     A NULL stamp reads as the other one, so as long as both read as given, both stay.
@@ -305,4 +315,4 @@ def _updating(table: Table, zone: str) -> Executable:
         values[name] = case((stays, own[name]), else_=local_stamp(given.c[name], zone))
     differs = tuple_(*(own[name] for name in plain)).is_distinct_from(tuple_(*(given.c[name] for name in plain)))
     changed = update(table).where(own.id == given.c.id, or_(differs, ~stand)).values(values)
-    return changed.returning(own.id)
+    return changed.returning(literal(organization, Text), own.id)

@@ -9,7 +9,7 @@ place, and is rollback debt. Nothing that was left behind is ever deleted for it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -17,7 +17,6 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    Connection,
     Executable,
     Integer,
     Table,
@@ -33,6 +32,7 @@ from sqlalchemy import (
 
 from adapters.postgres.part import REASON, Part
 from adapters.postgres.prepared import PreparedByShape, parameter
+from adapters.postgres.trip import Trip
 from adapters.prompts.canonical import LegacyScope
 
 
@@ -45,6 +45,16 @@ class Wanted:
     enabled: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A row of legacy that was left behind, and where it stands."""
+
+    key: str
+    place: LegacyScope
+    number: int
+    enabled: bool
+
+
 class LeftBehind:
     """Legacy's unrepresentable rows in scopes that the other store has authority over. Scope policy ``type`` only."""
 
@@ -52,18 +62,32 @@ class LeftBehind:
         self._parts = parts
         self._prepared = PreparedByShape()
 
-    def make_room(self, connection: Connection, wanted: Iterable[Wanted]) -> frozenset[str]:
+    def ask(self, trip: Trip, organization: str, places: Collection[LegacyScope]) -> Callable[[], list[Left]]:
+        """Which rows were left behind in a tenant's places; to be called when there is time to wait for it."""
+        statement = self._prepared.get(("standing", organization), partial(_unfit, self._parts[organization]))
+        asked = sorted((each.type, each.project) for each in places if each.type is not None)
+        answer = trip.ask(statement, types=[type_ for type_, _ in asked], projects=[project for _, project in asked])
+        return lambda: [
+            Left(key, LegacyScope(organization, project, genai_type), number, enabled)
+            for key, number, genai_type, project, enabled in answer.rows
+        ]
+
+    def make_room(self, trip: Trip, wanted: Iterable[Wanted], left: Iterable[Left]) -> frozenset[str]:
         """Disable the rows that stand where an enabled prompt is to be; the keys for which there is no place.
 
-        The prompts of a scope must be given together.
+        The prompts of a scope must be given together. ``left``: what was left behind in their scopes, and in others.
         """
         places: dict[LegacyScope, list[Wanted]] = defaultdict(list)
         for each in wanted:
             places[each.place].append(each)
         given = {each.key for each in chain.from_iterable(places.values())}
+        found: dict[LegacyScope, dict[bool, int]] = defaultdict(dict)
+        for row in left:
+            if row.place in places and row.key not in given:  # else it is about to be overwritten
+                found[row.place][row.enabled] = row.number
         homeless: set[str] = set()
         lowered: dict[str, list[int]] = defaultdict(list)
-        for place, standing in self._standing(connection, places, given).items():
+        for place, standing in found.items():
             there, taken = places[place], standing.get(False)
             if True in standing and any(each.enabled for each in there):
                 if taken is not None:  # both places are taken by rows that were left behind
@@ -76,26 +100,8 @@ class LeftBehind:
         for organization, numbers in lowered.items():
             table = self._parts[organization].table
             statement = self._prepared.get(("lower", organization), partial(_lowering, table))
-            statement.execute(connection, numbers=sorted(numbers))
+            trip.ask(statement, numbers=sorted(numbers))
         return frozenset(homeless)
-
-    def _standing(
-        self, connection: Connection, places: Iterable[LegacyScope], given: Container[str]
-    ) -> dict[LegacyScope, dict[bool, int]]:
-        """The rows that were left behind in these places: their numbers, the enabled one and the disabled one."""
-        found: dict[LegacyScope, dict[bool, int]] = defaultdict(dict)
-        by_organization: dict[str, list[LegacyScope]] = defaultdict(list)
-        for place in places:
-            by_organization[place.organization].append(place)
-        for organization, asked in by_organization.items():
-            part = self._parts[organization]
-            statement = self._prepared.get(("standing", organization), partial(_unfit, part))
-            values = {"types": [each.type for each in asked], "projects": [each.project for each in asked]}
-            rows: Sequence[Any] = statement.execute(connection, **values).all()
-            for key, number, genai_type, project, enabled in rows:
-                if key not in given:  # else it is about to be overwritten
-                    found[LegacyScope(organization, project, genai_type)][enabled] = number
-        return found
 
 
 def _unfit(part: Part) -> Executable:

@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from adapters.postgres.part import Part, texts
 from adapters.postgres.prepared import Prepared, parameter
+from adapters.postgres.trip import together
 from adapters.prompts.canonical import COLUMNS, DebtReason, LegacyScope, Reading, parse_scope
 from adapters.prompts.dispatch import tenant_part
 from adapters.prompts.prompt import Prompt
@@ -141,11 +142,12 @@ class DispatchMapping:
         if self._locate(connection, prompt.id) is not None:
             raise Conflict(f"legacy has a prompt with id {prompt.id} already; update it instead")
         # The sidecar goes first: capture notes the row under the id that the sidecar names.
-        kept = self._sidecar.release(connection, prompt.id)
-        if kept is not None and kept.organization == place.organization:
-            number = kept.legacy_id
-        else:
-            [number] = next_numbers(connection, table, 1)
+        with together(connection) as trip:
+            kept = self._sidecar.release(trip, prompt.id)
+            if kept is not None and kept.organization == place.organization:
+                number = kept.legacy_id
+            else:
+                [[number]] = next_numbers(trip, table, 1).rows
         self._write_sidecar(connection, place, number, prompt, prompt.created_at, prompt.updated_at)
         row = _legacy_values(prompt, place)
         row["created_at"] = func.timezone(self._reading.time_zone, prompt.created_at)
@@ -176,7 +178,8 @@ class DispatchMapping:
         table = self._parts[organization].table
         gone = connection.execute(delete(table).where(table.c.id == number)).rowcount == 1
         # Last: capture has noted the row under its sidecar's id by now.
-        self._sidecar.drop(connection, [RowName(organization, number)])
+        with together(connection) as trip:
+            self._sidecar.drop(trip, [RowName(organization, number)])
         return gone
 
     def _place(self, prompt: Prompt) -> tuple[LegacyScope, Table]:
@@ -217,7 +220,8 @@ class DispatchMapping:
             raise CannotHold(_UNTYPED)
         row = RowName(place.organization, number)
         entry = describe(row, place.type, prompt, created_at=created_at, updated_at=updated_at)
-        self._sidecar.write(connection, [entry])
+        with together(connection) as trip:
+            self._sidecar.write(trip, [entry])
 
 
 _UNTYPED = (

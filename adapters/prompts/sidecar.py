@@ -6,9 +6,10 @@ An entry without a row keeps a record's number, for the day when legacy can hold
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import starmap
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -17,7 +18,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
-    Connection,
     Delete,
     Executable,
     Integer,
@@ -27,10 +27,8 @@ from sqlalchemy import (
     Uuid,
     and_,
     case,
-    cast,
     delete,
     func,
-    literal,
     select,
     tuple_,
     union_all,
@@ -40,6 +38,7 @@ from sqlalchemy.dialects.postgresql import insert
 from adapters.postgres.apply import unbounded
 from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared, parameter
+from adapters.postgres.trip import Answer, Trip
 from adapters.prompts.canonical import legacy_type
 from adapters.prompts.dispatch import instant, local_stamp, sidecar
 from adapters.prompts.dispatch_rows import legacy_id
@@ -100,44 +99,35 @@ class Sidecar:
     def __init__(self, time_zone: str) -> None:
         self._write = Prepared(_writing(time_zone))
 
-    def write(self, connection: Connection, entries: Sequence[Entry]) -> set[RowName]:
-        """Make the rows' entries say just this; the rows whose entry changed."""
-        if not entries:
-            return set()
-        return _names(self._write.execute(connection, **_given(entries)))
+    def write(self, trip: Trip, entries: Sequence[Entry]) -> list[Answer]:
+        """Make the rows' entries say just this; the answer, if any, names the rows whose entry changed."""
+        return [trip.ask(self._write, **_given(entries))] if entries else []
 
-    def keep_numbers(self, connection: Connection, ids: dict[RowName, str]) -> None:
+    def keep_numbers(self, trip: Trip, ids: dict[RowName, str]) -> None:
         """Keep the numbers of rows that are about to go, each for the record of that id."""
         if ids:
             numbers = {"organizations": [r.organization for r in ids], "numbers": [r.legacy_id for r in ids]}
-            _KEEP.execute(connection, ids=list(ids.values()), **numbers)
+            trip.ask(_KEEP, ids=list(ids.values()), **numbers)
 
-    def drop(self, connection: Connection, rows: Collection[RowName]) -> None:
+    def drop(self, trip: Trip, rows: Collection[RowName]) -> None:
         """Remove the entries of the rows."""
         if rows:
-            organizations, numbers = [r.organization for r in rows], [r.legacy_id for r in rows]
-            _DROP.execute(connection, organizations=organizations, numbers=numbers)
+            trip.ask(_DROP, organizations=[r.organization for r in rows], numbers=[r.legacy_id for r in rows])
 
-    def release(self, connection: Connection, id: UUID) -> RowName | None:
+    def release(self, trip: Trip, id: UUID) -> RowName | None:
         """Remove the entry of a record that has no row, if there is one; the row it kept the number of."""
-        return next(iter(_names(_RELEASE.execute(connection, id=id))), None)
+        return next(starmap(RowName, trip.ask(_RELEASE, id=id).rows), None)
 
 
-def next_numbers(connection: Connection, table: Table, count: int) -> list[int]:
-    """Numbers for new rows from the tenant's own sequence, so that Dispatch never meets one of them."""
+def next_numbers(trip: Trip, table: Table, count: int) -> Answer:
+    """So many numbers for new rows, from the tenant's own sequence: Dispatch never meets one of them."""
     quoted = f'"{str(table.schema).replace(chr(34), chr(34) * 2)}"."{table.name}"'
-    sequence = func.pg_get_serial_sequence(cast(literal(quoted), Text), "id")
-    series = func.generate_series(1, count).table_valued("n")
-    return [int(number) for number in connection.execute(select(func.nextval(sequence)).select_from(series)).scalars()]
+    return trip.ask(_NUMBERS, table=quoted, count=count)
 
 
 _SAID: tuple[Column[Any], ...] = tuple(column for column in sidecar.c if not column.system)
 _KEYS = [sidecar.c.organization, sidecar.c.legacy_id]
 _STAMPS = ("created_at", "updated_at")
-
-
-def _names(rows: Iterable[Any]) -> set[RowName]:
-    return {RowName(row.organization, row.legacy_id) for row in rows}
 
 
 def _given(entries: Sequence[Entry]) -> dict[str, list[Any]]:
@@ -179,6 +169,12 @@ def _writing(zone: str) -> Executable:
     return union_all(*(select(act) for act in done))
 
 
+def _numbering() -> Executable:
+    sequence = func.pg_get_serial_sequence(parameter("table", Text), "id")
+    series = func.generate_series(1, parameter("count", Integer)).table_valued("n")
+    return select(func.nextval(sequence)).select_from(series)
+
+
 def _rows_given() -> Any:
     arrays = texts("organizations"), parameter("numbers", ARRAY(Integer))
     return func.unnest(*arrays).table_valued("organization", "legacy_id", name="gone").render_derived(name="gone")
@@ -196,6 +192,7 @@ def _keeping() -> Executable:
     return statement.on_conflict_do_nothing(index_elements=_KEYS)
 
 
+_NUMBERS = Prepared(_numbering())
 _DROP = Prepared(_dropping())
 _KEEP = Prepared(_keeping())
 _RELEASE = Prepared(delete(sidecar).where(sidecar.c.id == parameter("id", Uuid)).returning(*_KEYS))

@@ -12,6 +12,7 @@ from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger import quarantine as book
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.rejections import rejections
+from adapters.postgres.trip import together
 from adapters.prompts.migration import Stores
 from harness.cli.app import App, actor
 from harness.errors import CrossfadeError, StoreUnavailable
@@ -74,8 +75,8 @@ def _is_carried(stores: Stores, keys: set[str]) -> bool:
 def _outcomes(stores: Stores, batch: Sequence[Quarantined], refused: Mapping[str, str]) -> list[dict[str, str]]:
     keys = [each.key for each in batch]
     held = {each.key: each for each in book.listed(stores.new, keys=keys)}
-    with speaking_for(Store.NEW), stores.new.connect() as new:
-        there = stores.destination.find(new, keys).scopes
+    with speaking_for(Store.NEW), stores.new.connect() as new, together(new) as trip:
+        there = stores.destination.find(trip, keys, ()).scopes
     found = []
     for each in batch:
         now = held.get(each.key)

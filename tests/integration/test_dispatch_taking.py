@@ -11,10 +11,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from fix_stores import create_tenants
-from journey import PROMPT, TENANTS, Journey
-from sqlalchemy import Engine, event, func, insert, select, text
+from journey import PROMPT, TENANTS, Done, Journey
+from sqlalchemy import Engine, func, insert, select, text
 
-from adapters.postgres.taking import Applied
+from adapters.postgres.prepared import Prepared
+from adapters.postgres.trip import Answer, Trip, together
 from adapters.prompts.canonical import DEBT_REASONS, DebtReason, Reading
 from adapters.prompts.dispatch_rows import LegacyRow, SidecarRow, legacy_id
 from adapters.prompts.dispatch_taking import DispatchTaking
@@ -77,18 +78,18 @@ def old_row(number: int, **changes: Any) -> LegacyRow:
 
 
 @contextmanager
-def statements(engine: Engine) -> Iterator[list[str]]:
-    """Those that the engine executes meanwhile."""
-    seen: list[str] = []
+def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Prepared]]:
+    """Those that are sent off meanwhile."""
+    seen: list[Prepared] = []
+    ask = Trip.ask
 
-    def note(*details: Any) -> None:
-        seen.append(details[2])
+    def noting(self: Trip, statement: Prepared, **values: Any) -> Answer:
+        seen.append(statement)
+        return ask(self, statement, **values)
 
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trip, "ask", noting)
         yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 # --- Numbers -----------------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def test_a_record_keeps_its_number_and_a_silent_entry_is_not_made(journey: Journ
     journey.there(keys)
     [there] = journey.in_new()
     journey.put_new([replace(Prompt(**there._asdict()), content="new")])
-    assert journey.back(keys) == Applied(1, 0)
+    assert journey.back(keys) == Done(1, 0)
     assert numbers(journey) == {"new": 7}
     assert entries(journey) == set()
 
@@ -123,7 +124,7 @@ def test_an_entry_that_has_nothing_left_to_say_goes(journey: Journey) -> None:
     journey.there(keys)
     [there] = journey.in_new()
     journey.put_new([replace(Prompt(**there._asdict()), name="Incident Summary")])
-    assert journey.back(keys) == Applied(1, 0)
+    assert journey.back(keys) == Done(1, 0)
     assert entries(journey) == set()
 
 
@@ -137,7 +138,7 @@ def test_a_record_moves_to_another_tenant_as_itself(journey: Journey) -> None:
         replace(there, project_id=here.project_id, organization_id="acme"),
     ]
     journey.put_new(moved)
-    assert journey.back(keys) == Applied(2, 0)
+    assert journey.back(keys) == Done(2, 0)
     assert numbers(journey) == {"umbra's": 2}
     assert numbers(journey, "umbra") == {"What happened?": 2}
     assert entries(journey) == {("acme", 2, there.id), ("umbra", 2, here.id)}
@@ -150,7 +151,7 @@ def test_enabling_one_and_disabling_the_other_need_no_order(journey: Journey) ->
     journey.back(keys)
     before = numbers(journey)
     journey.put_new([replace(on, enabled=False), replace(off, enabled=True)])
-    assert journey.back(keys) == Applied(2, 0)
+    assert journey.back(keys) == Done(2, 0)
     assert numbers(journey) == before
     assert {row.genai_prompt for row in journey.in_legacy()["acme"] if row.enabled} == {"off"}
 
@@ -168,9 +169,9 @@ def test_a_record_that_legacy_cannot_hold_returns_under_its_number(journey: Jour
     journey.back(keys)
     before = numbers(journey)
     journey.put_new([replace(one, organization_id="elsewhere") for one in (old, born)])
-    assert journey.back(keys) == Applied(0, 2)
+    assert journey.back(keys) == Done(0, 2)
     assert numbers(journey) == {}
-    assert journey.back(keys) == Applied(0, 0)
+    assert journey.back(keys) == Done(0, 0)
     journey.put_new([old, born])
     assert journey.back(keys).upserted == 2
     assert numbers(journey) == before
@@ -185,7 +186,7 @@ def test_a_record_that_is_gone_for_good_leaves_nothing(journey: Journey) -> None
     journey.put_new([replace(kept, organization_id="elsewhere"), held])
     journey.back(keys)
     journey.put_new([])
-    assert journey.back(keys) == Applied(0, 1)
+    assert journey.back(keys) == Done(0, 1)
     assert numbers(journey) == {}
     assert entries(journey) == set()
 
@@ -194,12 +195,12 @@ def test_a_project_that_is_gone_is_a_reason_found_here(journey: Journey) -> None
     """Neither inserted nor left where it was; when the project is there again, the record is too."""
     held, absent = prompt(), prompt("acme/project-9/incident-summary")
     keys = journey.put_new([held, absent])
-    assert journey.back(keys) == Applied(1, 0, {str(absent.id): DebtReason.NO_PROJECT})
+    assert journey.back(keys) == Done(1, 0, {str(absent.id): DebtReason.NO_PROJECT})
     moved = replace(held, project_id="acme/project-9/signal-analysis")
     journey.put_new([moved, absent])
-    assert journey.back(keys) == Applied(0, 1, {str(one.id): DebtReason.NO_PROJECT for one in (held, absent)})
+    assert journey.back(keys) == Done(0, 1, {str(one.id): DebtReason.NO_PROJECT for one in (held, absent)})
     execute(journey.legacy, "INSERT INTO dispatch_organization_acme.project (id, name) VALUES (9, 'Nine')")
-    assert journey.back(keys) == Applied(2, 0)
+    assert journey.back(keys) == Done(2, 0)
     journey.clear_new()
     journey.there(keys)
     with journey.new.connect() as connection:
@@ -240,7 +241,7 @@ def test_reasons_of_scope_and_organization(journey: Journey) -> None:
         one = prompt(**changes)
         journey.put_new([one])
         assert reasons(journey) == {one.id: (reason, reason)}
-        assert journey.back({one.id}) == Applied(0 if reason else 1, 0)
+        assert journey.back({one.id}) == Done(0 if reason else 1, 0)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
@@ -254,7 +255,7 @@ def test_stamps_that_python_cannot_hold_are_a_reason(tenants: Engine, prepared_n
         for stamp in STAMPS:
             execute(prepared_new, f"UPDATE prompts SET {column} = '{stamp}'")
             assert reasons(journey) == {one.id: (DebtReason.STAMP_OUT_OF_RANGE,) * 2}, stamp
-            assert journey.back({one.id}) == Applied(0, 0)
+            assert journey.back({one.id}) == Done(0, 0)
 
 
 def test_a_stamp_must_fit_on_legacys_clock_too(journey: Journey) -> None:
@@ -281,9 +282,9 @@ def test_of_disabled_prompts_legacy_holds_the_oldest(journey: Journey) -> None:
         enabled.id: (None, None),
         other.id: (None, None),
     }
-    assert journey.back(keys) == Applied(3, 0)
+    assert journey.back(keys) == Done(3, 0)
     journey.put_new([tied, newest, enabled, other])
-    assert journey.back(keys) == Applied(1, 1)
+    assert journey.back(keys) == Done(1, 1)
 
 
 def test_every_debt_has_its_sentence() -> None:
@@ -297,7 +298,7 @@ def test_what_has_no_place_is_refused_even_if_the_giver_let_it_pass(journey: Jou
     journey.put_new([one])
     acme_only = DispatchTaking([journey.tenants["acme"]], journey.reading)
     journey.into_legacy = acme_only
-    assert journey.back({one.id}) == Applied(0, 0, {str(one.id): DebtReason.NO_PLACE})
+    assert journey.back({one.id}) == Done(0, 0, {str(one.id): DebtReason.NO_PLACE})
     assert journey.in_legacy() == {"acme": set(), "umbra": set()}
 
 
@@ -397,7 +398,8 @@ def test_where_records_stand(journey: Journey) -> None:
     nowhere = ("acme", old_row(50, project_id=None), None)
     keys |= journey.put_legacy([nowhere])
     with journey.legacy.connect() as connection:
-        scopes = journey.into_legacy.find(connection, [str(key) for key in keys]).scopes
+        with together(connection) as trip:
+            scopes = journey.into_legacy.find(trip, [str(key) for key in keys], ()).scopes
         assert scopes == {
             str(here.id): here.project_id,
             str(there.id): there.project_id,
@@ -407,7 +409,9 @@ def test_where_records_stand(journey: Journey) -> None:
         assert dict(journey.into_legacy.keys_of_part(connection, "")) == placed
 
 
-def test_the_number_of_statements_does_not_grow_with_the_records(journey: Journey) -> None:
+def test_the_number_of_statements_does_not_grow_with_the_records(
+    journey: Journey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As many for a hundred records in a hundred scopes as for one, both where they are new and where they change."""
     execute(
         journey.legacy, "INSERT INTO dispatch_organization_acme.project SELECT n FROM generate_series(10, 110) AS n"
@@ -418,9 +422,9 @@ def test_the_number_of_statements_does_not_grow_with_the_records(journey: Journe
         state = [prompt(f"acme/project-{10 + n}/incident-summary") for n in range(count)]
         for version in (1, 2):
             keys = journey.put_new([replace(one, version=version) for one in state])
-            with statements(journey.legacy) as executed:
-                assert journey.back(keys) == Applied(count, 0)
-            seen.append(len(executed))
+            with statements(monkeypatch) as asked:
+                assert journey.back(keys) == Done(count, 0)
+            seen.append(len(asked))
     assert seen[:2] == seen[2:]
 
 
@@ -430,6 +434,6 @@ def test_any_uuid_may_meet_any_number(journey: Journey) -> None:
     journey.put_legacy([("acme", old_row(1, enabled=True), SidecarRow(uuid4(), name="Mine"))])
     with journey.legacy.begin() as connection:
         connection.execute(select(func.setval("dispatch_organization_acme.prompt_id_seq", 1)))
-    assert journey.back(journey.put_new([thief])) == Applied(1, 0)
+    assert journey.back(journey.put_new([thief])) == Done(1, 0)
     assert numbers(journey) == {"old": 1, "What happened?": 2}
     assert ("acme", 2, thief.id) in entries(journey)

@@ -20,6 +20,7 @@ from adapters.postgres.ledger.opening import open_ledger
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
 from adapters.postgres.ledger.statistics import StatisticsBook
+from adapters.postgres.trip import together as one_trip
 from harness.errors import CommandLocked, ConfigError, IllegalPhase, Refused, StoreUnavailable
 from harness.phases import Phase
 from harness.records import FieldDifference, Kind, MismatchSample, RowDifference, RunTotals, Verdict, Verification
@@ -202,11 +203,13 @@ def test_a_row_held_again_keeps_its_since(prepared_new: Engine) -> None:
     again, _ = quarantine.held(prepared_new)
     assert (again.since, again.scope, again.reason) == (first.since, "s", "empty_content")
     with prepared_new.begin() as connection:
-        assert let_go(connection, {"k", "unknown"}, {"k", "unknown"}, {"nowhere"}) == 0
+        with one_trip(connection) as trip:
+            let = let_go(trip, {"k", "unknown"}, {"k", "unknown"}, {"nowhere"})
+        assert let() == 0
     assert [row.key for row in quarantine.held(prepared_new)] == ["l"]
 
 
-def test_rejections_count_their_attempts_and_go_when_accepted(prepared_new: Engine) -> None:
+def test_rejections_count_their_attempts_and_go_when_the_scope_is_carried(prepared_new: Engine) -> None:
     """A scope is listed once with its latest error; no scope is a scope of its own."""
     with prepared_new.begin() as connection:
         rejections.reject(connection, "s", "Conflict: first")
@@ -218,7 +221,9 @@ def test_rejections_count_their_attempts_and_go_when_accepted(prepared_new: Engi
     assert listed["s"].first_seen < listed["s"].last_seen
     assert listed[None].attempts == 1
     with prepared_new.begin() as connection:
-        assert rejections.accept(connection, {None, "unknown"}) == 1
+        with one_trip(connection) as trip:
+            let = let_go(trip, (), (), {None, "unknown"})
+        assert let() == 1
     assert [each.scope for each in rejections.rejections(prepared_new)] == ["s"]
 
 

@@ -15,10 +15,9 @@ from fix_postgres import Databases, Server, engine_for
 from fix_stores import create_tenants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from journey import TENANTS, Journey, LegacyState
+from journey import TENANTS, Done, Journey, LegacyState
 from test_reading import COUNTED, genai_types, letters, moments, texts
 
-from adapters.postgres.taking import Applied
 from adapters.prompts.canonical import Reading
 from adapters.prompts.dispatch_rows import LegacyRow, SidecarRow, legacy_id, read_row, scope_name
 from adapters.prompts.prompt import Prompt, PromptType
@@ -171,10 +170,10 @@ def test_legacy_finds_its_rows_as_they_were(journeys: Any, data: st.DataObject, 
     ]
     keys = journey.put_legacy(state)
     before = journey.in_legacy()
-    assert journey.there(keys) == Applied(len(keys), 0)
+    assert journey.there(keys) == Done(len(keys), 0)
     journey.back(keys)
     assert journey.in_legacy() == before
-    assert journey.back(keys) == Applied(0, 0)
+    assert journey.back(keys) == Done(0, 0)
 
 
 @quick
@@ -191,10 +190,10 @@ def test_an_edit_taken_back_leaves_no_trace(journeys: Any, data: st.DataObject, 
     journey.there(keys)
     original = [Prompt(**row._asdict()) for row in journey.in_new()]
     journey.put_new([replace(prompt, content=prompt.content + "!", name="Edited") for prompt in original])
-    assert journey.back(keys) == Applied(len(keys), 0)
+    assert journey.back(keys) == Done(len(keys), 0)
     assert keys == set() or journey.in_legacy() != before
     journey.put_new(original)
-    assert journey.back(keys) == Applied(len(keys), 0)
+    assert journey.back(keys) == Done(len(keys), 0)
     assert journey.in_legacy() == before
 
 
@@ -232,7 +231,7 @@ def test_new_finds_its_rows_as_they_were(journeys: Any, data: st.DataObject, zon
         known |= journey.put_new(state)
         before = journey.in_new()
         assert journey.back(known).unfit == {}
-        assert journey.back(known) == Applied(0, 0)
+        assert journey.back(known) == Done(0, 0)
         journey.clear_new()
-        assert journey.there(known) == Applied(len(state), 0)
+        assert journey.there(known) == Done(len(state), 0)
         assert journey.in_new() == before

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, Engine, any_, delete, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.guard import NO_PLACE
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.part import texts
-from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import debt
 from harness.records import Debt
 
-_RELEASE = Prepared(delete(debt).where(debt.c.key == any_(texts("keys")), debt.c.row.is_(None)))
 
-
-def settle(connection: Connection, keys: Collection[str], unfit: Sequence[Mapping[str, str | None]]) -> None:
-    """Let go of those of the keys that are held, and hold the unfit ones (key, scope, reason)."""
-    fit = set(keys) - {str(row["key"]) for row in unfit}
-    if fit:
-        _RELEASE.execute(connection, keys=sorted(fit))
+def hold(connection: Connection, unfit: Sequence[Mapping[str, str | None]]) -> None:
+    """Hold the unfit ones (key, scope, reason); those that are held already keep their ``since``."""
     if unfit:
         statement = insert(debt)
         renewed = {name: statement.excluded[name] for name in ("scope", "reason")}

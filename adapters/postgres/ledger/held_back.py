@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from sqlalchemy import Connection, any_, delete, func, select
+from sqlalchemy import any_, delete, func, select
 
 from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import debt, quarantine, rejection
+from adapters.postgres.trip import Trip
 
 
 def _letting_go() -> Prepared:
@@ -22,10 +23,13 @@ def _letting_go() -> Prepared:
 _LET_GO = _letting_go()
 
 
-def let_go(connection: Connection, keys: Collection[str], fit: Collection[str], scopes: Collection[str | None]) -> int:
+def let_go(
+    trip: Trip, keys: Collection[str], fit: Collection[str], scopes: Collection[str | None]
+) -> Callable[[], int]:
     """Let go of the fit ones in quarantine, of all keys that were owed, and forget the scopes' failed attempts.
 
-    How many of the scopes had any.
+    What is returned tells how many of the scopes had any, once the trip is over.
     """
     named = sorted(scope or "" for scope in scopes)
-    return int(_LET_GO.execute(connection, keys=sorted(keys), fit=sorted(fit), scopes=named).scalar_one())
+    answer = trip.ask(_LET_GO, keys=sorted(keys), fit=sorted(fit), scopes=named)
+    return lambda: int(answer.rows[0][0])

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from sqlalchemy import Connection, Engine, any_, delete, func, select
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.part import texts
-from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import rejection
 from harness.records import Rejection
-
-_ACCEPT = Prepared(delete(rejection).where(rejection.c.scope == any_(texts("scopes"))))
 
 
 def reject(connection: Connection, scope: str | None, error: str) -> bool:
@@ -22,13 +16,6 @@ def reject(connection: Connection, scope: str | None, error: str) -> bool:
     again = {"error": error, "attempts": rejection.c.attempts + 1, "last_seen": func.now()}
     noted = statement.on_conflict_do_update(index_elements=["scope"], set_=again).returning(rejection.c.attempts)
     return bool(connection.execute(noted).scalar_one() == 1)
-
-
-def accept(connection: Connection, scopes: Collection[str | None]) -> int:
-    """Forget the failed attempts of the scopes; how many of them had any."""
-    if not scopes:
-        return 0
-    return _ACCEPT.execute(connection, scopes=sorted(scope or "" for scope in scopes)).rowcount
 
 
 def rejections(engine: Engine, limit: int = 100) -> list[Rejection]:

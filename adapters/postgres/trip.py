@@ -1,0 +1,75 @@
+"""Statements that travel to the server together, in one round trip (libpq's pipeline mode).
+
+A worker that asks and waits a dozen times for each batch spends most of its time being woken up, and so does the
+server. https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import psycopg
+from psycopg.rows import namedtuple_row
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from adapters.postgres.prepared import Prepared
+
+
+class Answer:
+    """What a statement has to say. To look at it ends the trip, if that is still under way."""
+
+    def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
+        self._cursor = cursor
+        self._rows: Sequence[Any] | None = None
+
+    @property
+    def rows(self) -> Sequence[Any]:
+        """The rows as named tuples of what the driver makes of PostgreSQL's types."""
+        if self._rows is None:
+            self._rows = self._cursor.fetchall()
+        return self._rows
+
+    @property
+    def count(self) -> int:
+        """How many rows the statement wrote, or answers."""
+        return self._cursor.rowcount
+
+
+class Trip:
+    """``ask`` sends statements off without waiting. One that fails takes those after it along."""
+
+    def __init__(self, connection: Connection, driver: psycopg.Connection[Any]) -> None:
+        self._connection, self._driver = connection, driver
+
+    def ask(self, statement: Prepared, **values: Any) -> Answer:
+        cursor = self._driver.cursor(row_factory=namedtuple_row)
+        return Answer(cursor.execute(*statement.bound(values)))
+
+    def commit(self) -> None:
+        """End the connection's transaction; the trip with it."""
+        self._connection.commit()
+
+
+@contextmanager
+def together(connection: Connection) -> Iterator[Trip]:
+    """A trip on a connection, in whose transaction it takes part; it ends with the block, or when an answer is read.
+
+    Nothing else may use the connection meanwhile. Raises what SQLAlchemy would raise for the first statement that
+    failed.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - this package's engines have no other driver
+    if not connection.in_transaction():
+        connection.begin()
+    try:
+        with driver.pipeline() if psycopg.Pipeline.is_supported() else nullcontext():
+            yield Trip(connection, driver)
+    except psycopg.Error as error:
+        if driver.closed:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
