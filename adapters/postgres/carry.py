@@ -40,7 +40,7 @@ from adapters.postgres.schema import dirty
 from adapters.postgres.schema import quarantine as quarantined
 from adapters.postgres.scope_locks import StandAside, send_workers_aside
 from adapters.postgres.taking import Applied
-from adapters.postgres.trip import together
+from adapters.postgres.trip import Trip, together
 from harness.catchup import Carried
 from harness.config import CatchupSettings
 from harness.errors import CrossfadeError, Refused, RepositoryError, StoreContended, StoreTimeout
@@ -141,7 +141,8 @@ class StateCarrier:
         refused = suppress(StandAside, StaleParts, RepositoryError)
         with refused, speaking_for(self._taker.store), self._taker.engine.connect() as taking:
             batch = sort_out(taking, notes, self._taker, self._present, precedence=self.precedence)
-            self._apply(taking, batch)
+            with together(taking) as trip:
+                self._apply(trip, batch)
             taking.rollback()
         self._notes.settle([])
         return frozenset(note.key for note in notes if note.key is not None)
@@ -222,8 +223,15 @@ class StateCarrier:
                 batch = sort_out(taking, notes, self._taker, self._present, precedence=self.precedence)
                 if not batch.notes:
                     return Carried(busy=len(notes))
-                applied, unfit, forgiven = self._apply(taking, batch)
-                passing("catchup.before_commit")
+                with together(taking) as trip:
+                    applied, unfit, let = self._apply(trip, batch)
+                    plain = not unfit and not batch.turned
+                    if plain:  # as nearly always: the last trip takes the commit along
+                        passing("catchup.before_commit")
+                        trip.commit()
+                if not plain:
+                    self._note_rest(taking, batch, unfit)
+                    passing("catchup.before_commit")
         except StandAside:
             return Carried(aside=True)
         except StaleParts:
@@ -231,29 +239,33 @@ class StateCarrier:
             return Carried(busy=len(notes))
         passing("catchup.after_commit")
         if self._giver.store is Store.NEW:
-            forgiven = self._settle_with_debt(batch, unfit)
+            let = self._settle_with_debt(batch, unfit)
         else:
             self._notes.settle(batch.notes)
         passing("catchup.after_forget")
-        self.applies[Apply.CARRIED] += len(batch.scopes) - forgiven
+        self.applies[Apply.CARRIED] += len(batch.scopes) - let()
         if carried is not None:
             carried |= batch.keys
         left = len(notes) - len(batch.notes)
         return Carried(len(batch.notes), applied.upserts(), applied.deletes(), len(unfit), 0, left)
 
-    def _apply(self, taking: Connection, batch: Batch) -> tuple[Applied, _Unfit, int]:
+    def _apply(self, trip: Trip, batch: Batch) -> tuple[Applied, _Unfit, Callable[[], int]]:
         """Do in the taker what the batch asks for; what was unfit, and how many scopes had been refused before.
 
         The ledger is in new: there it is kept up to date with the rows, on the way back with the notes.
         """
-        applied, let = Applied(), None
-        with together(taking) as trip:
-            if batch.keys:
-                applied = self._taker.tables.make_equal(trip, batch.keys, batch.rows, batch.found)
-            unfit = _unfit(batch, applied)
-            if self._taker.store is Store.NEW:
-                # Of debt, all: what is as legacy has it, legacy can hold.
-                let = let_go(trip, batch.keys, batch.keys - {str(row["key"]) for row in unfit}, batch.scopes)
+        applied = Applied()
+        if batch.keys:
+            applied = self._taker.tables.make_equal(trip, batch.keys, batch.rows, batch.found)
+        unfit = _unfit(batch, applied)
+        if self._taker.store is not Store.NEW:
+            return applied, unfit, int
+        # Of debt, all: what is as legacy has it, legacy can hold.
+        fit = batch.keys - {str(row["key"]) for row in unfit}
+        return applied, unfit, let_go(trip, batch.keys, fit, batch.scopes)
+
+    def _note_rest(self, taking: Connection, batch: Batch, unfit: _Unfit) -> None:
+        """Hold what new cannot, and ask the taker to carry back what it has authority over."""
         if self._taker.store is Store.NEW:
             quarantine.hold(taking, unfit)
         if batch.turned:
@@ -262,9 +274,8 @@ class StateCarrier:
                 for scope, key in batch.turned
             ]
             taking.execute(insert(dirty), notes)
-        return applied, unfit, let() if let else 0
 
-    def _settle_with_debt(self, batch: Batch, unfit: _Unfit) -> int:
+    def _settle_with_debt(self, batch: Batch, unfit: _Unfit) -> Callable[[], int]:
         """Settle the notes of new, hold what legacy cannot, and let go of the rest; how many scopes had been refused
         before.
         """
@@ -275,7 +286,8 @@ class StateCarrier:
             with together(giving) as trip:
                 let = let_go(trip, batch.keys - there, (), batch.scopes)
                 forget(trip, batch.notes)
-            return let()
+                trip.commit()
+        return let
 
     def _still_there(self, giving: Connection, keys: Collection[str]) -> frozenset[str]:
         """Those of the records that the giver still has; none of them goes before the transaction ends."""
