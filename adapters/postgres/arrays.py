@@ -13,8 +13,6 @@ from uuid import UUID
 
 from psycopg import DataError
 
-_QUOTED = '"{}"'.format
-
 
 def array_text(values: Sequence[Any]) -> str | None:
     """The array as text, for a parameter with a cast; None if only the driver knows the elements' type.
@@ -38,7 +36,8 @@ def array_text(values: Sequence[Any]) -> str | None:
 def _text(value: str) -> str:
     if "\0" in value:
         raise DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-    return _QUOTED(value.replace("\\", "\\\\").replace('"', '\\"'))
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _boolean(value: bool) -> str:
@@ -50,7 +49,7 @@ def _uuid(value: UUID) -> str:
 
 
 def _moment(value: datetime) -> str:
-    return _QUOTED(value.isoformat(" "))
+    return f'"{value}"'
 
 
 _WRITERS: Mapping[type, Callable[[Any], str]] = {

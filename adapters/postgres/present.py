@@ -113,8 +113,10 @@ class PresentRows:
     def _by_scopes(self, part: Part) -> Prepared:
         """The rows of the scopes, and those with one of the local keys."""
         assert part.where_scopes is not None  # noqa: S101 - the caller has looked; for the type checker
-        either = or_(part.where_scopes(texts("scopes")), part.where_local(texts("local")))
-        return self._prepared.get(("scopes", part.name), lambda: _named(part, either))
+        scopes = part.where_scopes(texts("scopes"))
+        return self._prepared.get(
+            ("scopes", part.name), lambda: _named(part, or_(scopes, part.where_local(texts("local"))))
+        )
 
     def _by_local(self, part: Part) -> Prepared:
         return self._prepared.get(part.name, lambda: _named(part, part.where_local(texts("local"))))

@@ -64,12 +64,18 @@ def together(connection: Connection) -> Iterator[Trip]:
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - this package's engines have no other driver
     if not connection.in_transaction():
         connection.begin()
+    failed: psycopg.Error | None = None
     try:
         with driver.pipeline() if psycopg.Pipeline.is_supported() else nullcontext():
-            yield Trip(connection, driver)
+            try:
+                yield Trip(connection, driver)
+            except psycopg.Error as error:
+                failed = error  # kept to be raised when the trip is over, which fails too, for the rest of it
     except psycopg.Error as error:
+        failed = failed or error
+    if failed is not None:
         if driver.closed:
-            connection.invalidate(error)
+            connection.invalidate(failed)
         raise DBAPIError.instance(
-            None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
-        ) from error
+            None, None, failed, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+        ) from failed
