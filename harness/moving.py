@@ -77,12 +77,11 @@ class Fence(Protocol):
         """
         ...
 
-    def hold_gainer(self) -> None:
-        """Hold back the gainer's writers and the workers that carry state there, too."""
-        ...
-
     def write(self, after: Stand) -> None:
-        """Write the route in both stores; nothing of it is durable yet."""
+        """Hold back the gainer's writers too, and write the route in both stores; nothing of it is durable yet.
+
+        Raises StoreTimeout when they cannot be held back in time.
+        """
         ...
 
     def lose(self) -> None:
@@ -211,7 +210,6 @@ class Mover:
                 drained = self.drain(act, began + self.settings.fence_seconds)
                 busy = drained.busy
                 passing("move.drained")
-                fence.hold_gainer()
                 fence.write(drained.stand)
                 passing("move.written")
                 losing = True

@@ -20,7 +20,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from threading import Event
 from typing import Any
 
@@ -106,6 +106,10 @@ class StateCarrier:
     def noted(self, choice: Choice) -> int:
         """How many notes there are of a choice."""
         return len(self.waiting(choice))
+
+    def trip(self) -> AbstractContextManager[Trip]:
+        """A trip to the giver that nothing is written in."""
+        return self._notes.trip()
 
     def waiting(self, choice: Choice) -> list[Note]:
         """The notes of a choice."""

@@ -15,10 +15,11 @@ from adapters.postgres.carry import StateCarrier
 from adapters.postgres.digest import TableSide
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.guard import FENCE
-from adapters.postgres.ledger.debt import owed
-from adapters.postgres.notes import Choice
+from adapters.postgres.ledger.debt import OWED, owed
+from adapters.postgres.notes import Choice, Note
 from adapters.postgres.part import Part
 from adapters.postgres.pool import asking
+from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import dirty, quarantine
 from harness.config import MoveSettings
 from harness.errors import MismatchFound, Refused, StoreContended
@@ -35,7 +36,7 @@ _MOST_BUSY = 500  # scopes left behind by one act, at most: every write reads th
 _BATCH = 1000  # notes of the moving scopes looked at in one go
 
 
-_HELD = select(quarantine.c.scope).where(quarantine.c.scope.isnot(None), quarantine.c.accepted.is_(None))
+_HELD = Prepared(select(quarantine.c.scope).where(quarantine.c.scope.isnot(None), quarantine.c.accepted.is_(None)))
 
 
 def moves(scope: ColumnElement[str], salt: str, before: Stand, after: Stand) -> ColumnElement[bool]:
@@ -158,23 +159,30 @@ class Crossing:
 
     def drain(self, act: Act, until: float) -> Drained:
         """Carry over the rest and compare it, or leave its scopes; the route to write, with pins for what stays."""
+        from_new, choice = act.loser is Store.NEW, self._noted(act)
+        with self.carrier.trip() as ours, self.reverse.trip() as theirs:  # both at once, for writers wait
+            waiting, noted = choice.ask(ours), choice.ask(theirs)
+            listed = ours.ask(OWED) if from_new else theirs.ask(_HELD)
         # What the gainer noted of these scopes it had no authority for (IGNORE_GAINER in model/). It must be turned
         # around first, or it would count as the authority's own state; that cannot be done in here, for it needs the
         # fence that stands.
-        if self.reverse.noted(self._noted(act)):
+        if noted():
             raise StoreContended(f"{act.loser.other} has noted changes of the moving scopes meanwhile; try again")
-        busy = self._busy(act)
+        busy = self._busy(act, waiting())
+        debts = {row.key: row.scope for row in listed.rows} if from_new else {}
+        held = frozenset() if from_new else frozenset(row.scope for row in listed.rows)
         if busy is None:
             keys = self.carrier.drain_chosen(self._noted(act), until) | self.suspects[act.id].keys()
-            self._compare(act, keys - self._debts().keys(), self._look(keys))
-        if act.loser is Store.NEW:
-            self._refuse_debt(act, self._debts())
+            debts, held = self._debts(), frozenset() if from_new else self._held()
+            self._compare(act, keys - debts.keys(), self._look(keys))
+        if from_new:
+            self._refuse_debt(act, debts)
             after = act.after
         else:
-            after = self._with_quarantine(act, self._held())
+            after = self._with_quarantine(act, held)
         return Drained(_staying(after, busy, act.loser), busy) if busy else Drained(after)
 
-    def _busy(self, act: Act) -> frozenset[str] | None:
+    def _busy(self, act: Act, notes: Sequence[Note]) -> frozenset[str] | None:
         """Moving scopes of which something is noted, none if so be; None where that has to be carried over in here.
 
         So it has if they are too many, or named by a pin of the act itself, or if notes stand for a whole part, or if a
@@ -182,8 +190,7 @@ class Crossing:
         """
         if not self.spare:
             return None
-        choice = self._noted(act)
-        if len(notes := self.carrier.waiting(choice)) == choice.most:
+        if len(notes) == self._noted(act).most:
             return None  # there may be more
         noted = {note.scope for note in notes}
         moving = _Moving(self.salt, act)
@@ -209,7 +216,7 @@ class Crossing:
     def _held(self) -> frozenset[str]:
         """Scopes with rows in quarantine that nobody has accepted."""
         with speaking_for(Store.NEW), asking(self.new).connect() as connection:
-            return frozenset(map(str, connection.execute(_HELD).scalars()))
+            return frozenset(map(str, _HELD.execute(connection).scalars()))
 
     def _noted(self, act: Act) -> Choice:
         """The notes of moving scopes, and of whole parts. Put in words once: that takes as long as carrying does."""

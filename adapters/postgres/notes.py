@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,15 @@ class Choice:
     def of(cls, condition: ColumnElement[bool], most: int) -> Choice:
         return cls(literal_sql(_columns().where(condition).limit(most)), most)
 
+    def bound(self, values: Mapping[str, Any]) -> tuple[str, None]:
+        """As a statement without parameters: the text, for the driver."""
+        return self.text, None
+
+    def ask(self, trip: Trip) -> Callable[[], list[Note]]:
+        """Ask for the notes; to be called when there is time to wait for them."""
+        answer = trip.ask(self)
+        return lambda: [_note(row) for row in answer.rows]
+
 
 class Notes:
     """One store's dirty queue. Any number of workers read it; nothing is locked here."""
@@ -99,13 +109,18 @@ class Notes:
 
     def chosen(self, choice: Choice) -> list[Note]:
         """The oldest notes of a choice."""
-        with speaking_for(self._store), self._asking.connect() as connection:
-            rows = connection.exec_driver_sql(choice.text, execution_options={"no_parameters": True})
-            return [_note(row) for row in rows]
+        with self.trip() as trip:
+            return choice.ask(trip)()
+
+    @contextmanager
+    def trip(self) -> Iterator[Trip]:
+        """A trip to the store that nothing is written in."""
+        with speaking_for(self._store), self._asking.connect() as connection, together(connection) as trip:
+            yield trip
 
     def _read(self, shape: str, build: Callable[[], Select[Any]], **values: Any) -> list[Note]:
         statement = self._prepared.get(shape, build)
-        with speaking_for(self._store), self._asking.connect() as connection, together(connection) as trip:
+        with self.trip() as trip:
             return [_note(row) for row in trip.ask(statement, **values).rows]
 
     def latest(self) -> int:

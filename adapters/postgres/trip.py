@@ -6,16 +6,22 @@ server. https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from adapters.postgres.prepared import Prepared
+
+class Statement(Protocol):
+    """What can be asked (``Prepared``)."""
+
+    def bound(self, values: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
+        """The text and its parameters, for the driver."""
+        ...
 
 
 class Answer:
@@ -44,7 +50,7 @@ class Trip:
     def __init__(self, connection: Connection, driver: psycopg.Connection[Any]) -> None:
         self._connection, self._driver = connection, driver
 
-    def ask(self, statement: Prepared, **values: Any) -> Answer:
+    def ask(self, statement: Statement, **values: Any) -> Answer:
         cursor = self._driver.cursor(row_factory=namedtuple_row)
         return Answer(cursor.execute(*statement.bound(values)))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, Select, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.guard import NO_PLACE
 from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import debt
 from harness.records import Debt
 
@@ -28,7 +30,15 @@ def owed(engine: Engine) -> list[Debt]:
     Without what was left behind by an earlier rollback, and without what legacy has no place for at all: that is
     new-only, and stays so.
     """
-    open_ = debt.c.row.is_(None) & (debt.c.reason != NO_PLACE)
-    chosen = select(debt.c.key, debt.c.scope, debt.c.reason, debt.c.since).where(open_)
     with ledger(engine) as connection:
-        return [Debt(*row) for row in connection.execute(chosen.order_by(debt.c.since, debt.c.key))]
+        rows: Sequence[Any] = OWED.execute(connection).all()
+        return [Debt(*row) for row in rows]
+
+
+def _owed() -> Select[Any]:
+    open_ = debt.c.row.is_(None) & (debt.c.reason != literal_column(f"'{NO_PLACE}'"))
+    chosen = select(debt.c.key, debt.c.scope, debt.c.reason, debt.c.since).where(open_)
+    return chosen.order_by(debt.c.since, debt.c.key)
+
+
+OWED = Prepared(_owed())
