@@ -77,11 +77,12 @@ class Fence(Protocol):
         """
         ...
 
-    def write(self, after: Stand) -> None:
-        """Hold back the gainer's writers too, and write the route in both stores; nothing of it is durable yet.
+    def hold_gainer(self) -> None:
+        """Hold back the gainer's writers and the workers that carry state there, too."""
+        ...
 
-        Raises StoreTimeout when they cannot be held back in time.
-        """
+    def write(self, after: Stand) -> None:
+        """Write the route in both stores; nothing of it is durable yet."""
         ...
 
     def lose(self) -> None:
@@ -210,6 +211,7 @@ class Mover:
                 drained = self.drain(act, began + self.settings.fence_seconds)
                 busy = drained.busy
                 passing("move.drained")
+                fence.hold_gainer()
                 fence.write(drained.stand)
                 passing("move.written")
                 losing = True

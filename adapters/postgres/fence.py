@@ -1,7 +1,8 @@
 """The fence: both stores' routes under exclusive locks, while authority moves.
 
 The loser's lock and its route change are one transaction: if the connection dies, both go. The server itself ends a
-transaction whose operator has frozen (idle_in_transaction_session_timeout), so that a fence always ends.
+transaction whose operator has frozen (idle_in_transaction_session_timeout), so that a fence always ends. So nothing is
+asked in a trip here (``trip``): to the server, who freezes on a trip is not idle.
 """
 
 from __future__ import annotations
@@ -9,25 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from json import dumps
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Engine,
-    Table,
-    Text,
-    Update,
-    any_,
-    cast,
-    delete,
-    func,
-    literal_column,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Connection, Engine, Table, Text, Update, any_, cast, delete, func, literal_column, select, update
 from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.apply import set_applying
@@ -35,10 +20,8 @@ from adapters.postgres.errors import speaking_for
 from adapters.postgres.guard import FENCE
 from adapters.postgres.ledger.journal import lock_pending, undo
 from adapters.postgres.part import these
-from adapters.postgres.prepared import Prepared, PreparedByShape, parameter
 from adapters.postgres.schema import debt, route, route_copy
 from adapters.postgres.scope_locks import send_workers_aside
-from adapters.postgres.trip import Answer, Trip, together
 from harness.errors import Refused
 from harness.moving import Act, Stand
 from harness.routing import Store
@@ -169,20 +152,10 @@ def differ(routes: Mapping[Store, Mapping[str, Any]]) -> bool:
     return any(legacy[name] != new[name] for name in ("writes_percent", "pins"))
 
 
-_HOLD = Prepared(select(func.pg_advisory_xact_lock(*(literal_column(str(number)) for number in FENCE))))
-_OLDER = PreparedByShape()
-
-
-def _ask_older(trip: Trip, store: Store, epoch: int, values: Mapping[str, Any]) -> Answer:
+def _older(store: Store, epoch: int, values: Mapping[str, Any]) -> Update:
     """Write the store's route if it is older than an epoch."""
-    columns = _ROUTES[store].c
-
-    def build() -> Update:
-        older = update(_ROUTES[store]).where(columns.epoch < parameter("than", BigInteger))
-        return older.values({name: parameter(name, columns[name].type) for name in values})
-
-    given = {name: dumps(value) if isinstance(columns[name].type, JSONB) else value for name, value in values.items()}
-    return trip.ask(_OLDER.get((store, *values), build), than=epoch, **given)
+    table = _ROUTES[store]
+    return update(table).where(table.c.epoch < epoch).values(**values)
 
 
 class _Fence:
@@ -195,30 +168,21 @@ class _Fence:
         return began
 
     def hold(self, store: Store) -> None:
-        with self._trip(store) as trip:
-            trip.ask(_HOLD)
+        with speaking_for(store):
+            self._connections[store].execute(select(func.pg_advisory_xact_lock(*FENCE)))
 
-    @contextmanager
-    def _trip(self, store: Store) -> Iterator[Trip]:
-        with speaking_for(store), together(self._connections[store]) as trip:
-            yield trip
+    def hold_gainer(self) -> None:
+        self.hold(self._act.loser.other)
 
     def rehearse(self) -> None:
         """Write routes that nothing is older than, so to no row: what is done first is slow, and later writers wait."""
         for store, values in self._routes(self._act.after).items():
-            with self._trip(store) as trip:
-                _ask_older(trip, store, 0, values)
+            with speaking_for(store):
+                self._connections[store].execute(_older(store, 0, values))
 
     def write(self, after: Stand) -> None:
-        routes, loser, gainer = self._routes(after), self._act.loser, self._act.loser.other
-        with self._trip(loser) as losing, self._trip(gainer) as gaining:  # both at once, for writers wait
-            gaining.ask(_HOLD)
-            written = {
-                gainer: _ask_older(gaining, gainer, self._act.epoch, routes[gainer]),
-                loser: _ask_older(losing, loser, self._act.epoch, routes[loser]),
-            }
-        for store, answer in written.items():
-            self._check(store, answer)
+        for store, values in self._routes(after).items():
+            self._update(store, values)
         if self._act.left_behind:
             with speaking_for(Store.NEW):
                 self._leave_behind(self._connections[Store.NEW], self._act.left_behind)
@@ -268,16 +232,12 @@ class _Fence:
             self._connections[store].commit()
 
     def _update(self, store: Store, values: dict[str, Any]) -> None:
-        """Write the store's route, unless it is as new as that already."""
-        with self._trip(store) as trip:
-            written = _ask_older(trip, store, self._act.epoch, values)
-        self._check(store, written)
-
-    def _check(self, store: Store, written: Answer) -> None:
-        """Whether the route was written, or was as new as that.
+        """Write the store's route, unless it is as new as that already.
 
         Whoever waited for the fence may have been overtaken: others finished the act, and moved on (STALE_FINISH in
         ``model/``). Raises Refused then.
         """
-        if not written.count and self.epoch(store) != self._act.epoch:
+        with speaking_for(store):
+            written = self._connections[store].execute(_older(store, self._act.epoch, values)).rowcount
+        if not written and self.epoch(store) != self._act.epoch:
             raise Refused(f"{store}: somebody else has moved authority meanwhile; look at crossfade status")
