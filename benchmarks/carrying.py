@@ -57,7 +57,7 @@ def _one_way(writers: Writers, workers: Sequence[Hand], store: Store) -> list[Ro
     for crew, found in sorted(drained.items()):
         seconds = sum(took for _, took in found)
         done = sum((carried for carried, _ in found), Carried())
-        # A write leaves one note in legacy and two in new (row and scope): so in writes, not in notes.
+        # A note is of a write, or of both sides of one that moved a row: so in writes, not in notes.
         writes = sum(len(report.took) for report in guarded) * len(found) / len(CREWS)
         each = seconds / writes * 1e6
         note = f"{on / each:.2f} × the writers; {done.notes / seconds:,.0f} notes/s, "
