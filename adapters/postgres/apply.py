@@ -57,18 +57,25 @@ class Destination:
     def scope(self) -> ColumnElement[Any]:
         return self.table.c[self.part.scope]
 
-    def find(self, trip: Trip, keys: Collection[str], rows: Sequence[Any]) -> Standing:
+    def find(self, trip: Trip, keys: Collection[str]) -> Callable[[], Standing]:
         """Where the records stand here now; ``places`` are the keys of those whose flag is raised."""
         answer = trip.ask(self.prepared.get("find", lambda: _finding(self)), keys=sorted(keys))
-        scopes = {key: scope for key, scope, _ in answer.rows}
-        return Standing(scopes, frozenset(key for key, _, raised in answer.rows if raised))
+        return lambda: Standing(
+            {key: scope for key, scope, _ in answer.rows}, frozenset(key for key, _, raised in answer.rows if raised)
+        )
+
+    def survey(self, trip: Trip, rows: Sequence[Any]) -> Callable[[], None]:
+        """There is a place for every row here."""
+        return lambda: None
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record with a scope that came from the other store's part."""
         statement = select(self.key, self.scope).where(self.of_part(part), self.scope.isnot(None))
         return [(str(key), str(scope)) for key, scope in connection.execute(statement)]
 
-    def make_equal(self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing) -> Applied:
+    def make_equal(
+        self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing, surveyed: None
+    ) -> Applied:
         """Make the records equal to ``rows``; those of ``keys`` without a fit one are deleted.
 
         Deletes and disables come first, so that enabling another record of the scope meets no rival.

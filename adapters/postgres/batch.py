@@ -7,7 +7,7 @@ until that transaction ends. So a worker that read its notes long ago does no ha
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
@@ -16,7 +16,7 @@ from adapters.postgres.ledger.cascades import carried_cascades
 from adapters.postgres.notes import Note
 from adapters.postgres.part import Part
 from adapters.postgres.present import PresentRows
-from adapters.postgres.scope_locks import begin_carrying, lock_scopes
+from adapters.postgres.scope_locks import beginning, lock_scopes
 from adapters.postgres.taking import Standing, Taking
 from adapters.postgres.trip import together
 from harness.errors import Conflict
@@ -59,7 +59,8 @@ class Batch:
     """Notes that can be settled now, and what has to be done for it in the taking store.
 
     ``keys`` are made equal to ``rows``. ``turned`` are not this direction's: the other store has authority over them,
-    and is asked to carry its state back. ``found`` tells where the records stand there.
+    and is asked to carry its state back. ``found`` and ``surveyed`` tell where the records stand there,
+    and are to stand.
     """
 
     notes: list[Note] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Batch:
     rows: list[Row[Any]] = field(default_factory=list)
     turned: set[Place] = field(default_factory=set)
     found: Standing = field(default_factory=Standing)
+    surveyed: Any = None
 
     @property
     def scopes(self) -> set[str | None]:
@@ -81,22 +83,32 @@ def sort_out(
     What a cascade took is deleted in the scope it was taken from, once: a record that is saved there afterwards stays.
     Raises Conflict for a key under which both stores hold a record of their own, and StandAside.
     """
-    authority = _placed(begin_carrying(taking, {note.scope for note in notes}, precedence=precedence), taker)
+    # A record of a whole scope may be one that no note names: where those stand cannot be asked yet.
+    known = set() if any(map(present.widens, notes)) else {note.key for note in notes if note.key is not None}
+    with beginning(taking, precedence=precedence) as trip:
+        locked = lock_scopes(trip, {note.scope for note in notes})
+        find = taker.tables.find(trip, known) if known else Standing
+        authority = _placed(locked(), taker)
     mine = [note for note in notes if note.scope in authority]
     for _ in range(_LOOKS):
         ours = [note for note in mine if authority[note.scope] is taker.store.other or note.cascade]
         rows = present.of(ours)
         keys = _keys(ours, rows)
         with together(taking) as trip:
-            found = taker.tables.find(trip, keys, rows) if keys else Standing()
-            there = found.scopes
+            if not keys <= known:
+                find = taker.tables.find(trip, keys)
+            survey = taker.tables.survey(trip, rows)
+            found, surveyed = find(), survey()
+            there = {key: scope for key, scope in found.scopes.items() if key in keys}
             touched = {row.scope_ for row in rows} | set(there.values())
             missing = touched - authority.keys()
             if missing:
-                authority |= _placed(lock_scopes(trip, missing), taker)
+                authority |= _placed(lock_scopes(trip, missing)(), taker)
         if not missing:
             done = carried_cascades(taking, [note.seq for note in mine if note.cascade])
-            return _decided(mine, keys, rows, found, authority, taker.store, done)
+            batch = _decided(mine, keys, rows, there, authority, taker.store, done)
+            return replace(batch, found=found, surveyed=surveyed)
+        known = set()  # what is asked from now on is asked under more locks
         if touched <= authority.keys():
             continue  # read again: only what is read under the lock may be written
         mine = _without(mine, rows, there, authority, present)
@@ -139,12 +151,12 @@ def _decided(
     notes: list[Note],
     keys: Collection[str],
     rows: Sequence[Row[Any]],
-    found: Standing,
+    there: Mapping[str, str | None],
     authority: Mapping[str | None, Store],
     taking: Store,
     done: Collection[int],
 ) -> Batch:
-    batch, there = Batch(notes, found=found), found.scopes
+    batch = Batch(notes)
     by_key = {row.key_: row for row in rows}
     cascaded = {(note.scope, note.key) for note in notes if note.cascade and note.seq not in done}
     batch.turned = {

@@ -260,7 +260,7 @@ class StateCarrier:
         """
         applied = Applied()
         if batch.keys:
-            applied = self._taker.tables.make_equal(trip, batch.keys, batch.rows, batch.found)
+            applied = self._taker.tables.make_equal(trip, batch.keys, batch.rows, batch.found, batch.surveyed)
         unfit = _unfit(batch, applied)
         if self._taker.store is not Store.NEW:
             return applied, unfit, int

@@ -169,8 +169,8 @@ class Crossing:
         if noted():
             raise StoreContended(f"{act.loser.other} has noted changes of the moving scopes meanwhile; try again")
         busy = self._busy(act, waiting())
-        debts = {row.key: row.scope for row in listed.rows} if from_new else {}
-        held = frozenset() if from_new else frozenset(row.scope for row in listed.rows)
+        debts = {key: scope for key, scope, *_ in listed.rows} if from_new else {}
+        held = frozenset() if from_new else frozenset(scope for [scope] in listed.rows)
         if busy is None:
             keys = self.carrier.drain_chosen(self._noted(act), until) | self.suspects[act.id].keys()
             debts, held = self._debts(), frozenset() if from_new else self._held()

@@ -61,8 +61,8 @@ class PresentRows:
     def _of_part(self, trip: Trip, part: Part, notes: Iterable[Note], local: Collection[str]) -> Answer:
         """The part's rows that the notes name, and those of their scopes, if these can be told in one condition."""
         if part.where_scopes is not None and (wholes := self._wholes(notes)):
-            return trip.ask(self._by_scopes(part), scopes=wholes, local=sorted(local))
-        return trip.ask(self._by_local(part), local=sorted(local))
+            return trip.ask_named(self._by_scopes(part), scopes=wholes, local=sorted(local))
+        return trip.ask_named(self._by_local(part), local=sorted(local))
 
     def _by_each_scope(self, connection: Connection, name: str, notes: Iterable[Note]) -> Iterator[Any]:
         """The rows of the notes' scopes, where one condition cannot tell them."""
@@ -81,7 +81,7 @@ class PresentRows:
         told = [named.get(part.name, ()) if part.where_key is part.where_local else () for part in self._parts.values()]
         if all(set(keys) <= set(each) for each in told):
             return []
-        return trip.ask(self._by_key(), keys=sorted(keys)).rows
+        return trip.ask_named(self._by_key(), keys=sorted(keys)).rows
 
     def widens(self, note: Note) -> bool:
         """Whether the note stands for its whole scope."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import ColumnElement, Connection, Text, column, func, literal_column, select, text
 from sqlalchemy.exc import DBAPIError
@@ -40,10 +41,9 @@ def send_workers_aside(connection: Connection) -> None:
     connection.exec_driver_sql("LOCK TABLE crossfade.standing IN SHARE ROW EXCLUSIVE MODE")
 
 
-def begin_carrying(
-    connection: Connection, scopes: Collection[str | None], *, precedence: bool = False
-) -> dict[str | None, Store]:
-    """Begin a transaction that carries state to this database, and lock scopes (as ``lock_scopes``).
+@contextmanager
+def beginning(connection: Connection, *, precedence: bool = False) -> Iterator[Trip]:
+    """The first trip of a transaction that carries state to this database.
 
     Triggers of ours stand aside until it ends, and until then no authority moves to or from this store. Raises
     StandAside while workers have been sent aside, unless it was the caller who did that.
@@ -53,20 +53,20 @@ def begin_carrying(
             if not precedence:  # the table first: where a chunk is being copied, nothing else is waited for
                 trip.ask(_JOIN)
             trip.ask(_BEGIN)
-            return lock_scopes(trip, scopes)
+            yield trip
     except DBAPIError as error:
         if getattr(driver_error(error), "sqlstate", None) == "55P03":  # lock_not_available
             raise StandAside from error
         raise
 
 
-def lock_scopes(trip: Trip, scopes: Collection[str | None]) -> dict[str | None, Store]:
+def lock_scopes(trip: Trip, scopes: Collection[str | None]) -> Callable[[], dict[str | None, Store]]:
     """Those of the scopes whose lock could be had at once, until the transaction ends, and who has their authority.
 
-    As this database's copy of the route says, which cannot change meanwhile (``begin_carrying``).
+    As this database's copy of the route says, which cannot change meanwhile (``beginning``).
     """
     answer = trip.ask(_LOCK, scopes=sorted(scope or "" for scope in scopes))
-    return {scope or None: Store(authority) for scope, authority in answer.rows}
+    return lambda: {scope or None: Store(authority) for scope, authority in answer.rows}
 
 
 def _locking() -> Prepared:

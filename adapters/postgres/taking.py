@@ -37,18 +37,24 @@ class Taking(Protocol):
     A method takes a number of statements that does not grow with the number of records.
     """
 
-    def find(self, trip: Trip, keys: Collection[str], rows: Sequence[Any]) -> Standing:
-        """Where the records stand here now. ``rows``, as ``PresentRows`` reads them, are what they may be made."""
+    def find(self, trip: Trip, keys: Collection[str]) -> Callable[[], Standing]:
+        """Where the records stand here now; to be called when there is time to wait for it."""
+        ...
+
+    def survey(self, trip: Trip, rows: Sequence[Any]) -> Callable[[], Any]:
+        """What else there is to know of the places where ``rows``, as ``PresentRows`` reads them, are to stand."""
         ...
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record with a scope that came from the other store's part."""
         ...
 
-    def make_equal(self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing) -> Applied:
+    def make_equal(
+        self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing, surveyed: Any
+    ) -> Applied:
         """Make the records equal to ``rows``; those of ``keys`` without one are deleted.
 
         A row with a ``reason`` counts as none. Equal records are left untouched. ``found``: where these records, and
-        perhaps others, stand; looked up for these rows, in the same transaction, under the locks of their scopes.
+        perhaps others, stand; with ``surveyed`` looked up in the same transaction, under the locks of their scopes.
         """
         ...

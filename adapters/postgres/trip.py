@@ -7,11 +7,11 @@ server. https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import psycopg
-from psycopg.rows import namedtuple_row
+from psycopg.rows import BaseRowFactory, namedtuple_row, tuple_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -33,7 +33,6 @@ class Answer:
 
     @property
     def rows(self) -> Sequence[Any]:
-        """The rows as named tuples of what the driver makes of PostgreSQL's types."""
         if self._rows is None:
             self._rows = self._cursor.fetchall()
         return self._rows
@@ -47,11 +46,23 @@ class Answer:
 class Trip:
     """``ask`` sends statements off without waiting. One that fails takes those after it along."""
 
-    def __init__(self, connection: Connection, driver: psycopg.Connection[Any]) -> None:
-        self._connection, self._driver = connection, driver
+    def __init__(self, connection: Connection, driver: psycopg.Connection[Any], stack: ExitStack) -> None:
+        self._connection, self._driver, self._stack = connection, driver, stack
+        self._begun = not psycopg.Pipeline.is_supported()
 
     def ask(self, statement: Statement, **values: Any) -> Answer:
-        cursor = self._driver.cursor(row_factory=namedtuple_row)
+        """Send the statement off. Its rows are tuples of what the driver makes of PostgreSQL's types."""
+        return self._send(statement, tuple_row, values)
+
+    def ask_named(self, statement: Statement, **values: Any) -> Answer:
+        """The same, and the rows are named tuples."""
+        return self._send(statement, namedtuple_row, values)
+
+    def _send(self, statement: Statement, row_factory: BaseRowFactory[Any], values: Mapping[str, Any]) -> Answer:
+        if not self._begun:  # only now: a trip without a statement is none
+            self._stack.enter_context(self._driver.pipeline())
+            self._begun = True
+        cursor = self._driver.cursor(row_factory=row_factory)
         return Answer(cursor.execute(*statement.bound(values)))
 
     def commit(self) -> None:
@@ -72,9 +83,9 @@ def together(connection: Connection) -> Iterator[Trip]:
         connection.begin()
     failed: psycopg.Error | None = None
     try:
-        with driver.pipeline() if psycopg.Pipeline.is_supported() else nullcontext():
+        with ExitStack() as stack:
             try:
-                yield Trip(connection, driver)
+                yield Trip(connection, driver, stack)
             except psycopg.Error as error:
                 failed = error  # kept to be raised when the trip is over, which fails too, for the rest of it
     except psycopg.Error as error:

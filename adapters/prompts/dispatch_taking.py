@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, starmap
 from typing import Any
@@ -79,18 +79,21 @@ class _Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """By key: the records' rows, and their sidecar entries. And of the places where records are to stand: which of
-    their projects exist, and what was left behind there.
-    """
+    """By key: the records' rows, and their sidecar entries."""
 
     rows: dict[str, RowName] = field(default_factory=dict)
     entries: dict[str, RowName] = field(default_factory=dict)
-    projects: set[tuple[str, int]] = field(default_factory=set)
-    left_behind: list[Left] = field(default_factory=list)
 
     def of(self, keys: Collection[str]) -> _Places:
-        rows, entries = ({key: row for key, row in all_.items() if key in keys} for all_ in (self.rows, self.entries))
-        return replace(self, rows=rows, entries=entries)
+        return _Places(*({key: row for key, row in all_.items() if key in keys} for all_ in (self.rows, self.entries)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Of the places where records are to stand: those of their projects that exist, and what was left behind there."""
+
+    projects: set[tuple[str, int]]
+    left_behind: list[Left]
 
 
 class DispatchTaking:
@@ -109,24 +112,21 @@ class DispatchTaking:
         self._find = Prepared(_finding(parts))
         self._prepared = PreparedByShape()
 
-    def find(self, trip: Trip, keys: Collection[str], rows: Sequence[Any]) -> Standing:
+    def find(self, trip: Trip, keys: Collection[str]) -> Callable[[], Standing]:
         answer = trip.ask(self._find, keys=sorted(keys))
+        return lambda: _standing(answer.rows)
+
+    def survey(self, trip: Trip, rows: Sequence[Any]) -> Callable[[], _Room]:
         asked: dict[str, set[LegacyScope]] = defaultdict(set)
         for place in filter(None, (parse_scope(row.scope_, with_type=True) for row in rows)):
             if place.organization in self._parts:
                 asked[place.organization].add(place)
         projects = {organization: self._projects(trip, organization, places) for organization, places in asked.items()}
-        left_behind = [self._left_behind.ask(trip, organization, places) for organization, places in asked.items()]
-        found, scopes = _Places(), dict[str, str | None]()
-        for organization, number, key, scope, stands in answer.rows:
-            if stands:
-                found.rows[key], scopes[key] = RowName(organization, number), scope
-            else:
-                found.entries[key] = RowName(organization, number)
-        for organization, there in projects.items():
-            found.projects.update((organization, number) for [number] in there.rows)
-        found.left_behind.extend(chain.from_iterable(each() for each in left_behind))
-        return Standing(scopes, found)
+        left = [self._left_behind.ask(trip, organization, places) for organization, places in asked.items()]
+        return lambda: _Room(
+            {(organization, number) for organization, answer in projects.items() for [number] in answer.rows},
+            list(chain.from_iterable(each() for each in left)),
+        )
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record here that has a scope: the other store has one part, and they are all of it."""
@@ -138,16 +138,18 @@ class DispatchTaking:
             selects.append(select(cast(rows.c.id, Text), rows.c.project_id).where(rows.c.project_id.isnot(None)))
         return [(str(key), str(scope)) for key, scope in connection.execute(union_all(*selects))]
 
-    def make_equal(self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing) -> Applied:
+    def make_equal(
+        self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing, surveyed: _Room
+    ) -> Applied:
         given = {row.key_ for row in rows}
         places: _Places = found.places.of(given.union(keys))
-        fit, unfit = self._sort(trip, rows, found.scopes, places)
+        fit, unfit = self._sort(trip, rows, found.scopes, surveyed)
         deleted = self._remove(trip, places, fit, given)
         changed = self._write(trip, fit, self._numbers(trip, places, fit), places)
         return Applied(unfit, lambda: len(set().union(*(_names(each) for each in changed))), lambda: deleted)
 
     def _sort(
-        self, trip: Trip, rows: Iterable[Any], scopes: Mapping[str, str | None], places: _Places
+        self, trip: Trip, rows: Iterable[Any], scopes: Mapping[str, str | None], room: _Room
     ) -> tuple[dict[str, _Fit], dict[str, str]]:
         """The records that legacy can hold, by key, and why it cannot hold others that say nothing of it themselves."""
         fit: dict[str, _Fit] = {}
@@ -159,12 +161,12 @@ class DispatchTaking:
             if place is None or place.organization not in self._parts:
                 unfit[key] = DebtReason.NO_PLACE
             # Where a record stays in its scope, the row that is there says that the project is, too.
-            elif scopes.get(key) != row.scope_ and (place.organization, place.project) not in places.projects:
+            elif scopes.get(key) != row.scope_ and (place.organization, place.project) not in room.projects:
                 unfit[key] = DebtReason.NO_PROJECT
             else:
                 fit[key] = _Fit(row, place)
         wanted = [Wanted(key, one.place, one.record.enabled) for key, one in fit.items()]
-        for key in self._left_behind.make_room(trip, wanted, places.left_behind):
+        for key in self._left_behind.make_room(trip, wanted, room.left_behind):
             unfit[key] = DebtReason.PLACE_TAKEN
             del fit[key]
         return fit, unfit
@@ -219,6 +221,16 @@ class DispatchTaking:
             statement = self._prepared.get((build, organization), partial(build, table, organization, self._zone))
             changed.append(trip.ask(statement, **_arrays(batch)))
         return changed
+
+
+def _standing(rows: Iterable[Any]) -> Standing:
+    found, scopes = _Places(), dict[str, str | None]()
+    for organization, number, key, scope, stands in rows:
+        if stands:
+            found.rows[key], scopes[key] = RowName(organization, number), scope
+        else:
+            found.entries[key] = RowName(organization, number)
+    return Standing(scopes, found)
 
 
 def _names(answer: Answer) -> set[RowName]:

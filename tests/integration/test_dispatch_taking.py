@@ -399,7 +399,7 @@ def test_where_records_stand(journey: Journey) -> None:
     keys |= journey.put_legacy([nowhere])
     with journey.legacy.connect() as connection:
         with together(connection) as trip:
-            scopes = journey.into_legacy.find(trip, [str(key) for key in keys], ()).scopes
+            scopes = journey.into_legacy.find(trip, [str(key) for key in keys])().scopes
         assert scopes == {
             str(here.id): here.project_id,
             str(there.id): there.project_id,

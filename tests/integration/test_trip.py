@@ -80,7 +80,7 @@ def test_each_statement_has_its_own_answer(engine: Engine) -> None:
     with engine.begin() as connection:
         with together(connection) as trip:
             first, second = (trip.ask(ADD, number=number, word=word) for number, word in ((1, "a"), (2, "b")))
-            seen = trip.ask(ALL)
+            seen = trip.ask_named(ALL)
             assert [row.word for row in seen.rows] == ["a", "b"]
             third = trip.ask(ADD, number=3, word="c")
         assert (first.count, second.count, third.count, len(seen.rows)) == (1, 1, 1, 2)
