@@ -50,6 +50,7 @@ class Part:
 
     ``canonical``: selects the canonical columns, in the mapping's order, then ``reason``: NULL, or the closed-set
     name of why the row cannot be represented on the other side.
+    ``few``: the same, for a few rows that a condition names, where that is to be read in another way.
     ``key`` and ``scope``: which canonical columns name the record and its scope.
     ``order``: the table's integer key, by which chunks are cut; None where rows are never bulk copied from.
     ``local``: the table's own key as an expression of text; ``where_local``, given an array of such texts: the rows
@@ -92,6 +93,7 @@ class Part:
     forget_all: Delete | None = None
     identity: ColumnElement[Any] | None = None
     version: ColumnElement[str] | None = None
+    few: Select[Any] | None = None
     whole_scopes: bool = False
 
     @property
@@ -117,5 +119,9 @@ class Part:
         return select(rows).where(cast(rows.c[self.key], Text) == any_(keys))
 
     def carried_where(self, condition: ColumnElement[bool]) -> Select[Any]:
-        """``carried`` of the rows that fulfil a condition on the table's own columns."""
-        return replace(self, canonical=self.canonical.where(condition)).carried
+        """``carried`` of the few rows that fulfil a condition on the table's own columns."""
+        return replace(self, canonical=self.of_few.where(condition)).carried
+
+    @property
+    def of_few(self) -> Select[Any]:
+        return self.canonical if self.few is None else self.few

@@ -41,6 +41,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     tuple_,
     type_coerce,
 )
@@ -216,15 +217,31 @@ def _conflict(prompt: Table, reading: Reading) -> ColumnElement[bool]:
 
 
 def canonical_select(
-    organization: str, prompt: Table, reading: Reading, *, with_sidecar: bool = True, with_conflicts: bool = True
+    organization: str,
+    prompt: Table,
+    reading: Reading,
+    *,
+    with_sidecar: bool = True,
+    with_conflicts: bool = True,
+    few: bool = False,
 ) -> Select[Any]:
     """The tenant's prompts as canonical columns and ``reason``. The one place where SQL reads Dispatch.
 
     Without the sidecar it runs on a database that Crossfade has never touched. Without conflicts each row is read for
     itself alone: ``reason`` never says enabled_conflict, which has to be asked of other rows.
+
+    ``few``: each row looks up its own entry in the sidecar. The planner would do so by itself, if it knew how many
+    entries there are; it takes a table that was never analyzed for nearly empty, and reads all of it for each row.
     """
     columns = prompt.c
     side: Any = sidecar.c if with_sidecar else _NoSidecar
+    joined: FromClause = prompt
+    if with_sidecar and few:
+        entry = select(*(column for column in sidecar.c if not column.system)).where(_beside(organization, columns.id))
+        looked_up = entry.offset(literal_column("0")).lateral("entry")
+        side, joined = looked_up.c, prompt.outerjoin(looked_up, true())
+    elif with_sidecar:
+        joined = prompt.outerjoin(sidecar, _beside(organization, columns.id))
     scope = scope_of(organization, columns, reading)
     names = {known.number: known.display for known in LEGACY_TYPES}
     types = {known.number: known.type.value for known in LEGACY_TYPES}
@@ -266,7 +283,6 @@ def canonical_select(
     }
     chosen = [described[name].label(name) for name in COLUMNS]
     chosen.append(cast(case(*whens, else_=null()), Text).label(REASON))
-    joined: FromClause = prompt.outerjoin(sidecar, _beside(organization, columns.id)) if with_sidecar else prompt
     return select(*chosen).select_from(joined)
 
 
@@ -323,8 +339,11 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         derived = derived_id(organization, prompt.c.id) == ids
         if not with_sidecar:
             return derived
-        # Each arm has an index: the sidecar's own, and the one that ``prepare`` puts on the derived id.
-        named = select(sidecar.c.legacy_id).where(sidecar.c.organization == _word(organization), sidecar.c.id == ids)
+        # Each arm has an index: the sidecar's own, and the one that ``prepare`` puts on the derived id. OFFSET 0 keeps
+        # the planner from reading all of an organization's entries instead.
+        entries = select(sidecar.c.organization, sidecar.c.legacy_id).where(sidecar.c.id == ids)
+        found = entries.offset(literal_column("0")).subquery("entries")
+        named = select(found.c.legacy_id).where(found.c.organization == _word(organization))
         return or_(prompt.c.id == any_(func.array(named.scalar_subquery())), derived)
 
     def where_scope(scope: str) -> ColumnElement[bool] | None:
@@ -353,6 +372,7 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         key="id",
         scope="project_id",
         canonical=canonical_select(organization, prompt, reading, with_sidecar=with_sidecar),
+        few=canonical_select(organization, prompt, reading, few=True) if with_sidecar else None,
         order=prompt.c.id,
         local=cast(prompt.c.id, Text),
         where_local=where_local,

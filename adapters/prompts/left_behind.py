@@ -110,7 +110,7 @@ def _unfit(part: Part) -> Executable:
     places = asked.table_valued("type", "project", name="asked").render_derived(name="asked")
     chosen = own.genai_type.label("own_type"), own.project_id.label("own_project"), own.id.label("number")
     within = tuple_(own.genai_type, own.project_id).in_(select(places.c.type, places.c.project))
-    rows = part.canonical.where(within).add_columns(*chosen).subquery()
+    rows = part.of_few.where(within).add_columns(*chosen).subquery()
     columns = cast(rows.c.id, Text), rows.c.number, rows.c.own_type, rows.c.own_project, rows.c.enabled
     return select(*columns).where(rows.c[REASON].isnot(None))
 

@@ -116,7 +116,7 @@ class DispatchMapping:
         self._all = Rows("all", _union([part.canonical for part in self.parts]))
         self._none = Rows("none", self.parts[0].canonical.where(literal(False)))
         self._by_id = _union([part.by_keys(texts("ids")) for part in self.parts])
-        self._in_scope = {part.name: part.canonical.where(_of_place(part.table, reading)) for part in self.parts}
+        self._in_scope = {part.name: part.of_few.where(_of_place(part.table, reading)) for part in self.parts}
         self._sidecar = Sidecar(reading.time_zone)
         self._located = {part.name: Prepared(_locating(part)) for part in self.parts}
 
