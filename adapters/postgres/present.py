@@ -18,6 +18,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     union_all,
 )
 
@@ -26,7 +27,7 @@ from adapters.postgres.notes import Note
 from adapters.postgres.part import Part, texts
 from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared, PreparedByShape
-from adapters.postgres.trip import Answer, Trip, together
+from adapters.postgres.trip import LOOKING_UP, Answer, Trip, together
 from harness.routing import Store
 
 
@@ -50,6 +51,7 @@ class PresentRows:
         with speaking_for(self._store), self._asking.connect() as connection:
             rows = [row for name, noted in by_part.items() for row in self._by_each_scope(connection, name, noted)]
             with together(connection) as trip:
+                trip.ask(_LOOKING_UP)
                 asked = [self._of_part(trip, self._parts[name], noted, named[name]) for name, noted in by_part.items()]
                 rows.extend(row for answer in asked for row in answer.rows)
                 # A record whose row is gone may live on in another one (deleted here, saved anew there).
@@ -120,6 +122,9 @@ class PresentRows:
 
     def _by_local(self, part: Part) -> Prepared:
         return self._prepared.get(part.name, lambda: _named(part, part.where_local(texts("local"))))
+
+
+_LOOKING_UP = Prepared(text(f"SELECT {LOOKING_UP}"))
 
 
 def _named(part: Part, condition: ColumnElement[bool]) -> Select[Any]:

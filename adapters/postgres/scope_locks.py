@@ -13,7 +13,7 @@ from adapters.postgres.errors import driver_error
 from adapters.postgres.guard import FENCE
 from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared
-from adapters.postgres.trip import Trip, together
+from adapters.postgres.trip import LOOKING_UP, Trip, together
 from harness.routing import Store
 
 _LOCK_CLASS = 0x43F0  # advisory locks of scopes: this number, and a bucket of the scope's hash
@@ -22,9 +22,8 @@ _LOCK_BUCKETS = 1024  # a power of two; a server's lock table has room for some 
 _JOIN = Prepared(text("LOCK TABLE crossfade.standing IN ROW EXCLUSIVE MODE NOWAIT"))
 _BEGIN = Prepared(
     text(
-        "SELECT set_config('crossfade.applying', 'on', true) AS applying,"
-        " set_config('plan_cache_mode', 'force_custom_plan', true) AS plans,"
-        f" pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]}) AS fence"
+        "SELECT set_config('crossfade.applying', 'on', true),"
+        f" pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]}), {LOOKING_UP}"
     )
 )
 

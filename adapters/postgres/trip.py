@@ -15,6 +15,19 @@ from psycopg.rows import BaseRowFactory, namedtuple_row, tuple_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+LOOKING_UP = ", ".join(
+    f"set_config('{name}', '{value}', true)"
+    for name, value in (
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("enable_material", "off"),
+        ("jit", "off"),
+    )
+)
+"""Until the transaction ends, statements are planned once and look rows up in indexes, whatever tables held then."""
+
 
 class Statement(Protocol):
     """What can be asked (``Prepared``)."""
