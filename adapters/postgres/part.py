@@ -56,7 +56,8 @@ class Part:
     ``local``: the table's own key as an expression of text; ``where_local``, given an array of such texts: the rows
     with one of these keys.
     ``where_key``, given an array of canonical keys as text: a condition, fit for an index, that their rows fulfil; a
-    few others may fulfil it too, so the canonical key is asked for again (``by_keys``).
+    few others may fulfil it too, so the canonical key is asked for again (``by_keys``). The same function as
+    ``where_local`` where the canonical key is the table's own, so that neither is asked for what the other has told.
     ``where_scope``: the rows of a scope, or None if this part cannot hold the scope.
     ``where_scopes``, given an array of scopes: their rows; None where they cannot be told in one condition.
     ``noted``: for rows of the table's shape, what capture writes down beside the scope: columns key, local, text both.
