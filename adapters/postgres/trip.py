@@ -6,11 +6,13 @@ server. https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol
 
 import psycopg
+from psycopg.pq.abc import PGconn
 from psycopg.rows import BaseRowFactory, namedtuple_row, tuple_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -76,11 +78,30 @@ class Trip:
             self._stack.enter_context(self._driver.pipeline())
             self._begun = True
         cursor = self._driver.cursor(row_factory=row_factory)
-        return Answer(cursor.execute(*statement.bound(values)))
+        answer = Answer(cursor.execute(*statement.bound(values)))
+        _push(self._driver.pgconn)
+        return answer
 
     def commit(self) -> None:
         """End the connection's transaction; the trip with it."""
         self._connection.commit()
+
+
+def _push(pgconn: PGconn) -> None:
+    """Wait until all of what was asked has left, and there is room for what ends the trip.
+
+    psycopg looks after the beginning of it only, then waits for an answer; a server that waits for the rest of a long
+    statement has none. https://www.postgresql.org/docs/current/libpq-async.html (PQflush)
+    """
+    look = select.poll()
+    look.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+    while True:
+        unsent = pgconn.flush()
+        [(_, ready)] = look.poll()
+        if ready & ~select.POLLOUT:  # what has been answered must be read, or the server waits for that; or it has gone
+            pgconn.consume_input()
+        if not unsent and ready & select.POLLOUT:
+            return
 
 
 @contextmanager
@@ -94,18 +115,24 @@ def together(connection: Connection) -> Iterator[Trip]:
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - this package's engines have no other driver
     if not connection.in_transaction():
         connection.begin()
-    failed: psycopg.Error | None = None
+    failed: psycopg.Error | DBAPIError | None = None
     try:
         with ExitStack() as stack:
             try:
                 yield Trip(connection, driver, stack)
-            except psycopg.Error as error:
+            except (psycopg.Error, DBAPIError) as error:
                 failed = error  # kept to be raised when the trip is over, which fails too, for the rest of it
     except psycopg.Error as error:
         failed = failed or error
-    if failed is not None:
-        if driver.closed:
-            connection.invalidate(failed)
-        raise DBAPIError.instance(
-            None, None, failed, psycopg.Error, hide_parameters=True, dialect=connection.dialect
-        ) from failed
+    if failed is None:
+        return
+    if driver.closed:
+        connection.invalidate(failed)
+    elif not connection.in_transaction():  # SQLAlchemy takes a commit that never came about for one that failed
+        with suppress(psycopg.Error):  # if it has died now, whoever uses it next is told
+            driver.rollback()
+    if isinstance(failed, DBAPIError):
+        raise failed
+    raise DBAPIError.instance(
+        None, None, failed, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+    ) from failed

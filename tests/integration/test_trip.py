@@ -87,6 +87,20 @@ def test_each_statement_has_its_own_answer(engine: Engine) -> None:
     assert shelf(engine) == [(1, "a"), (2, "b"), (3, "c")]
 
 
+@pytest.mark.parametrize("word", ["short", "x" * 30_000_000])
+def test_however_long_a_statement_it_arrives(engine: Engine, word: str) -> None:
+    """Far more than the connection holds at once, in both directions at the same time."""
+    echo = Prepared(select(func.repeat(parameter("word", Text), 2)))
+    with engine.connect() as connection:
+        connection.execute(text("ALTER TABLE shelf DROP CONSTRAINT shelf_word_key"))
+        with together(connection) as trip:
+            twice = [trip.ask(echo, word=word) for _ in range(2)]
+            trip.ask(ADD, number=1, word=word)
+            trip.commit()
+        assert [len(each.rows[0][0]) for each in twice] == [2 * len(word)] * 2
+    assert shelf(engine) == [(1, word)]
+
+
 def test_a_trip_may_take_the_commit_along(engine: Engine) -> None:
     with engine.connect() as connection, together(connection) as trip:
         trip.ask(ADD, number=1, word="a")
