@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Engine
 
 from adapters.postgres.ledger.cascades import carried_cascades
 from adapters.postgres.notes import Note
@@ -65,7 +65,7 @@ class Batch:
 
     notes: list[Note] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
-    rows: list[Row[Any]] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
     turned: set[Place] = field(default_factory=set)
     found: Standing = field(default_factory=Standing)
     surveyed: Any = None
@@ -121,14 +121,14 @@ def _placed(locked: dict[str | None, Store], taker: Taker) -> dict[str | None, S
     return locked | dict.fromkeys(homeless, taker.store.other)
 
 
-def _keys(notes: Iterable[Note], rows: Iterable[Row[Any]]) -> set[str]:
+def _keys(notes: Iterable[Note], rows: Iterable[Any]) -> set[str]:
     """Keys under which the records were noted, and those that the giving store has them under now."""
     return {note.key for note in notes if note.key is not None} | {row.key_ for row in rows}
 
 
 def _without(
     notes: list[Note],
-    rows: Sequence[Row[Any]],
+    rows: Sequence[Any],
     there: Mapping[str, str | None],
     locked: Collection[str | None],
     present: PresentRows,
@@ -150,7 +150,7 @@ def _without(
 def _decided(
     notes: list[Note],
     keys: Collection[str],
-    rows: Sequence[Row[Any]],
+    rows: Sequence[Any],
     there: Mapping[str, str | None],
     authority: Mapping[str | None, Store],
     taking: Store,

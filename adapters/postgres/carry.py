@@ -105,15 +105,11 @@ class StateCarrier:
 
     def noted(self, choice: Choice) -> int:
         """How many notes there are of a choice."""
-        return len(self.waiting(choice))
+        return len(self._notes.chosen(choice))
 
     def trip(self) -> AbstractContextManager[Trip]:
         """A trip to the giver that nothing is written in."""
         return self._notes.trip()
-
-    def waiting(self, choice: Choice) -> list[Note]:
-        """The notes of a choice."""
-        return self._notes.chosen(choice)
 
     def carry_chosen(self, choice: Choice, carried: set[str] | None = None) -> Carried:
         """Carry over one batch of a choice; ``carried`` receives the keys."""
