@@ -136,9 +136,10 @@ class Migration:
                 " FROM generate_series(1, 6) p, generate_series(1, 4) t"
             )
 
-    def notes(self) -> list[tuple[str, str | None, str | None]]:
-        rows = self.sql("SELECT part, scope, key FROM crossfade.dirty ORDER BY seq")
-        return [(row[0], row[1], row[2]) for row in rows]
+    def notes(self) -> list[tuple[str, str | None, str | None, str | None]]:
+        """Part, scope, key and local key of what is noted in legacy."""
+        rows = self.sql("SELECT part, scope, key, local FROM crossfade.dirty ORDER BY seq")
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
 
     def drain(self) -> int:
         """Carry over until nothing more can be; how many notes are left."""

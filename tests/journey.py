@@ -73,8 +73,8 @@ class Journey:
         with engine.begin() as connection:
             set_applying(connection)
             with together(connection) as trip:
-                found, surveyed = into.find(trip, names), into.survey(trip, rows)
-                applied = into.make_equal(trip, names, rows, found(), surveyed())
+                found = into.look(trip, names, {row.scope_ for row in rows})
+                applied = into.make_equal(trip, names, rows, found())
             return Done(applied.upserts(), applied.deletes(), applied.unfit)
 
     def in_legacy(self) -> dict[str, set[Any]]:

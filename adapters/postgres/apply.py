@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.part import REASON, Part, texts
 from adapters.postgres.prepared import PreparedByShape, parameter
-from adapters.postgres.taking import Applied, Standing
+from adapters.postgres.taking import Applied, Found
 from adapters.postgres.trip import Answer, Trip
 
 
@@ -57,25 +57,24 @@ class Destination:
     def scope(self) -> ColumnElement[Any]:
         return self.table.c[self.part.scope]
 
-    def find(self, trip: Trip, keys: Collection[str]) -> Callable[[], Standing]:
-        """Where the records stand here now; ``places`` are the keys of those whose flag is raised."""
+    def look(self, trip: Trip, keys: Collection[str], scopes: Collection[str]) -> Callable[[], Found]:
+        """Where the records stand here now; ``places`` are the keys of those whose flag is raised.
+
+        There is a place for every record here, whatever its scope.
+        """
+        if not keys:
+            return Found
         answer = trip.ask(self.prepared.get("find", lambda: _finding(self)), keys=sorted(keys))
-        return lambda: Standing(
+        return lambda: Found(
             {key: scope for key, scope, _ in answer.rows}, frozenset(key for key, _, raised in answer.rows if raised)
         )
-
-    def survey(self, trip: Trip, rows: Sequence[Any]) -> Callable[[], None]:
-        """There is a place for every row here."""
-        return lambda: None
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record with a scope that came from the other store's part."""
         statement = select(self.key, self.scope).where(self.of_part(part), self.scope.isnot(None))
         return [(str(key), str(scope)) for key, scope in connection.execute(statement)]
 
-    def make_equal(
-        self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing, surveyed: None
-    ) -> Applied:
+    def make_equal(self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Found) -> Applied:
         """Make the records equal to ``rows``; those of ``keys`` without a fit one are deleted.
 
         Deletes and disables come first, so that enabling another record of the scope meets no rival.
@@ -90,7 +89,7 @@ class Destination:
             upserts.append(trip.ask(self.prepared.get("upsert", lambda: _upsertion(self)), **columns))
         return Applied({}, lambda: sum(each.count for each in upserts), lambda: sum(each.count for each in deletes))
 
-    def _lower_flags(self, trip: Trip, present: Mapping[str, Any], found: Standing) -> None:
+    def _lower_flags(self, trip: Trip, present: Mapping[str, Any], found: Found) -> None:
         """Clear the flag of every record whose flag is about to go, or that is about to leave its scope."""
         if (flag := self.flag) is None:
             return

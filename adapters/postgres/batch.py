@@ -7,7 +7,7 @@ until that transaction ends. So a worker that read its notes long ago does no ha
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -17,7 +17,7 @@ from adapters.postgres.notes import Note
 from adapters.postgres.part import Part
 from adapters.postgres.present import PresentRows
 from adapters.postgres.scope_locks import beginning, lock_scopes
-from adapters.postgres.taking import Standing, Taking
+from adapters.postgres.taking import Found, Taking
 from adapters.postgres.trip import together
 from harness.errors import Conflict
 from harness.routing import Store
@@ -59,16 +59,14 @@ class Batch:
     """Notes that can be settled now, and what has to be done for it in the taking store.
 
     ``keys`` are made equal to ``rows``. ``turned`` are not this direction's: the other store has authority over them,
-    and is asked to carry its state back. ``found`` and ``surveyed`` tell where the records stand there,
-    and are to stand.
+    and is asked to carry its state back. ``found`` tells where the records stand there.
     """
 
     notes: list[Note] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     rows: list[Any] = field(default_factory=list)
     turned: set[Place] = field(default_factory=set)
-    found: Standing = field(default_factory=Standing)
-    surveyed: Any = None
+    found: Found = field(default_factory=Found)
 
     @property
     def scopes(self) -> set[str | None]:
@@ -83,22 +81,22 @@ def sort_out(
     What a cascade took is deleted in the scope it was taken from, once: a record that is saved there afterwards stays.
     Raises Conflict for a key under which both stores hold a record of their own, and StandAside.
     """
-    # A record of a whole scope may be one that no note names: where those stand cannot be asked yet.
-    known = set() if any(map(present.widens, notes)) else {note.key for note in notes if note.key is not None}
+    asked = {key for key in map(present.guess, notes) if key is not None}
+    scopes = {note.scope for note in notes if note.scope is not None}
     with beginning(taking, precedence=precedence) as trip:
         locked = lock_scopes(trip, {note.scope for note in notes})
-        find = taker.tables.find(trip, known) if known else Standing
+        look = taker.tables.look(trip, asked, scopes)
         authority = _placed(locked(), taker)
     mine = [note for note in notes if note.scope in authority]
     for _ in range(_LOOKS):
         ours = [note for note in mine if authority[note.scope] is taker.store.other or note.cascade]
         rows = present.of(ours)
-        keys = _keys(ours, rows)
+        keys, found, named = _keys(ours, rows), look(), {row.scope_ for row in rows if row.scope_ is not None}
+        # What no note names and yet was read with its scope: enough is known of it if it stands where it stood.
+        asked |= {row.key_ for row in rows if found.scopes.get(row.key_, ...) == row.scope_}
         with together(taking) as trip:
-            if not keys <= known:
-                find = taker.tables.find(trip, keys)
-            survey = taker.tables.survey(trip, rows)
-            found, surveyed = find(), survey()
+            if not (keys <= asked and named <= scopes):
+                found = taker.tables.look(trip, keys, named)()
             there = {key: scope for key, scope in found.scopes.items() if key in keys}
             touched = {row.scope_ for row in rows} | set(there.values())
             missing = touched - authority.keys()
@@ -106,9 +104,10 @@ def sort_out(
                 authority |= _placed(lock_scopes(trip, missing)(), taker)
         if not missing:
             done = carried_cascades(taking, [note.seq for note in mine if note.cascade])
-            batch = _decided(mine, keys, rows, there, authority, taker.store, done)
-            return replace(batch, found=found, surveyed=surveyed)
-        known = set()  # what is asked from now on is asked under more locks
+            turned = [note for note in mine if authority[note.scope] is taker.store and not note.cascade]
+            places = {(note.scope, note.key) for note in present.keyed(turned) if note.scope is not None}
+            return _decided(Batch(mine, turned=places, found=found), keys, rows, there, authority, taker.store, done)
+        asked, look = set(), Found  # what is asked from now on is asked under more locks
         if touched <= authority.keys():
             continue  # read again: only what is read under the lock may be written
         mine = _without(mine, rows, there, authority, present)
@@ -148,7 +147,7 @@ def _without(
 
 
 def _decided(
-    notes: list[Note],
+    batch: Batch,
     keys: Collection[str],
     rows: Sequence[Any],
     there: Mapping[str, str | None],
@@ -156,14 +155,9 @@ def _decided(
     taking: Store,
     done: Collection[int],
 ) -> Batch:
-    batch = Batch(notes)
+    """``batch``, of which the turned notes are known, with what is to be written."""
     by_key = {row.key_: row for row in rows}
-    cascaded = {(note.scope, note.key) for note in notes if note.cascade and note.seq not in done}
-    batch.turned = {
-        (note.scope, note.key)
-        for note in notes
-        if note.scope is not None and authority[note.scope] is taking and not note.cascade
-    }
+    cascaded = {(note.scope, note.key) for note in batch.notes if note.cascade and note.seq not in done}
     for key in keys:
         row = by_key.get(key)
         standing = there.get(key)

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Hashable
 
 from adapters.postgres.carry import StateCarrier
 from harness.catchup import Carried
+from harness.ports import Clock
 from harness.statistics import Apply
 
 
 class BothWays:
     """Carriers of both directions as one: whatever is noted in either store goes where it belongs."""
 
-    def __init__(self, *carriers: StateCarrier) -> None:
-        self._carriers = carriers
+    def __init__(self, *carriers: StateCarrier, pause: float, clock: Clock = time.monotonic) -> None:
+        """``pause``: seconds for which a direction that had nothing is not asked again while another has something."""
+        self._carriers, self._pause, self._clock = carriers, pause, clock
+        self._resting: dict[StateCarrier, float] = {}  # until when
 
     def carry_batch(self) -> Carried:
-        """One batch in each direction."""
-        return sum((carrier.carry_batch() for carrier in self._carriers), Carried())
+        """One batch in each direction, but in one that had nothing a moment ago; idle only if all of them are."""
+        now = self._clock()
+        resting = [carrier for carrier in self._carriers if self._resting.get(carrier, now) > now]
+        done = sum((self._carry(carrier) for carrier in self._carriers if carrier not in resting), Carried())
+        return sum(map(self._carry, resting), done) if done.idle else done
+
+    def _carry(self, carrier: StateCarrier) -> Carried:
+        done = carrier.carry_batch()
+        if done.idle:
+            self._resting[carrier] = self._clock() + self._pause
+        else:
+            self._resting.pop(carrier, None)
+        return done
 
     def tidy(self) -> None:
         for carrier in self._carriers:

@@ -1,9 +1,9 @@
 """Capture: a trigger notes, in the writer's own transaction, which record of which scope changed.
 
 It sees what no wrapper sees: raw SQL, cascades, the other system itself. It is the guard's (``guard``): who lets a
-write pass notes it, in the same statement. The notes are ``crossfade.dirty`` in the
-same database. A note of a record names scope and key; with a scope and no key it stands for the whole scope; with
-neither it stands for the whole part (TRUNCATE). ``cascade`` says that the record went because its owner did.
+write pass notes it, in the same statement. The notes are ``crossfade.dirty`` in the same database. A note of a record
+names its scope, and its key, or the row's own key, or both (docs/adr/0030). With neither it stands for the whole scope,
+and without a scope for the whole part (TRUNCATE). ``cascade`` says that the record went because its owner did.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def noted(part: Part, row: str, allowed: ColumnElement[bool], *, gone: bool = Fa
 
     The scopes have been computed before, for the guard: ``SCOPES`` names the variables that they are in.
     """
-    return _insert(_note_of(part, row, gone=gone).where(allowed))
+    return _insert(_note_of(part, row, gone=gone, stays=not gone).where(allowed))
 
 
 def moved_noted(part: Part, allowed: ColumnElement[bool]) -> Insert:
@@ -138,6 +138,13 @@ def stays(part: Part) -> ColumnElement[bool]:
     return and_(*alike)
 
 
+def missing(part: Part, row: str) -> ColumnElement[bool]:
+    """Whether a trigger has no such row, OLD or NEW: then it is all NULL. Also where its key is not given."""
+    key, *_ = part.table.primary_key
+    absent: ColumnElement[bool] = getattr(triggers.row_named(row, part.table), key.key).is_(None)
+    return absent
+
+
 def _alike(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[bool]:
     """Whether two values are the same when written out, which not all types' own equality says (1.0 and 1.00)."""
     if isinstance(old.type, Integer | Uuid | Boolean):
@@ -151,10 +158,17 @@ def row_of(part: Part, name: str) -> Subquery:
     return select(*(value.label(key) for key, value in columns.items())).subquery("changed")
 
 
-def _note_of(part: Part, row: str, *, gone: bool = False) -> Select[Any]:
+def _note_of(part: Part, row: str, *, gone: bool = False, stays: bool = False) -> Select[Any]:
     rows = row_of(part, row)
-    cascaded = part.cascaded(rows.c) if gone and part.cascaded else false()
-    noted = part.noted(rows).add_columns(cascaded.label("cascade")).subquery("noted")
+    if stays and part.staying is not None:
+        whole = part.staying(rows).add_columns(false().label("cascade"))
+    elif gone and part.cascaded:
+        # In a level of its own, because the sublink it may be would have all of a level searched at each execution.
+        owner = select(part.cascaded(rows.c).label("cascade")).lateral("owner")
+        whole = part.noted(rows).add_columns(owner.c.cascade)
+    else:
+        whole = part.noted(rows).add_columns(false().label("cascade"))
+    noted = whole.subquery("noted")
     named = literal(part.name, Text).label("part")
     return select(named, SCOPES[row].label("scope"), noted.c.key, noted.c.local, noted.c.cascade).select_from(
         noted, ROUTE

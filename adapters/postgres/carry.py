@@ -32,7 +32,7 @@ from adapters.postgres.guard import NO_PLACE
 from adapters.postgres.ledger import debt, quarantine
 from adapters.postgres.ledger.held_back import let_go
 from adapters.postgres.ledger.rejections import reject
-from adapters.postgres.notes import Choice, Note, Notes, forget
+from adapters.postgres.notes import Choice, Note, Notes, Rows, forget
 from adapters.postgres.part import REASON, these
 from adapters.postgres.present import PresentRows
 from adapters.postgres.schema import debt as debts
@@ -75,6 +75,7 @@ class StateCarrier:
         self.precedence = False  # whoever uses this carrier has sent all others aside, in both databases
         self._skipped = 0  # notes that other workers seem to be at
         self._left_alone: dict[str, float] = {}  # rejected scopes, the empty text for none, and until when
+        self._ahead: list[Note] = []  # what comes next, read in the trip that settled the last batch
         self.applies: Counter[Apply] = Counter()  # since the beginning; any thread may read it
 
     def _meet(self) -> None:
@@ -90,8 +91,10 @@ class StateCarrier:
         now = self._clock()
         self._left_alone = {scope: until for scope, until in self._left_alone.items() if until > now}
         most, skipped = self._settings.batch_notes, self._skipped
-        notes = self._notes.oldest(most, skipped, alone=self._left_alone, gone=self._gone)
-        done = self._carry_notes(notes) if notes else Carried()
+        notes, self._ahead = self._ahead, []
+        if not notes:
+            notes = self._notes.oldest(most, skipped, alone=self._left_alone, gone=self._gone)
+        done = self._carry_notes(notes, looking_ahead=not skipped) if notes else Carried()
         # Another worker has these in hand: begin further on next time, and at the front again once there is no more.
         self._skipped = (self._skipped + most) % (_STRIDES * most) if done.busy > done.notes else 0
         return done if notes or not skipped else Carried(busy=1)  # there may be some at the front
@@ -156,7 +159,10 @@ class StateCarrier:
         """
         until, refused, most = self._clock() + timeout, set[str](), self._settings.batch_notes
         latest = self._notes.latest()
-        while latest and (notes := self._notes.named(scopes, keys, latest, most, alone=refused)):
+        if keys:
+            self._met_strangers()
+        rows = self._present.rows(keys, self._gone)
+        while latest and (notes := self._notes.named(scopes, keys, rows, latest, most, alone=refused)):
             done = self._carry_notes(notes)
             if done.rejected:
                 refused |= self._left_alone.keys()  # they must not hold up the others
@@ -173,19 +179,35 @@ class StateCarrier:
 
     def is_settled(self, scope: str | None, key: Hashable | None) -> bool:
         """Whether nothing is noted for the scope, or, without one, the key, or, without both, anything."""
-        return not self._notes.any_for(scope, key)
+        if scope is not None or key is None:
+            return not self._notes.any_for(scope, key, Rows())
+        if not self._notes.any_for(None, key, self._present.rows([key], self._gone)):
+            return True
+        # What is noted in a part that is not known may be of any record: look which part that is, and ask again.
+        return self._met_strangers() and not self._notes.any_for(None, key, self._present.rows([key], self._gone))
+
+    def _met_strangers(self) -> bool:
+        """Know the parts that something is noted of, or that they are gone; whether there was any to be met."""
+        strange = self._notes.strange(self._gone.union(self._parts)) if self._present.by_row else frozenset()
+        self._know(strange)
+        return bool(strange)
 
     # One batch
 
-    def _carry_notes(self, notes: Sequence[Note], carried: set[str] | None = None) -> Carried:
-        """Carry over what can be of the notes; ``carried`` receives the keys."""
+    def _carry_notes(
+        self, notes: Sequence[Note], carried: set[str] | None = None, *, looking_ahead: bool = False
+    ) -> Carried:
+        """Carry over what can be of the notes; ``carried`` receives the keys.
+
+        ``looking_ahead``: when they are settled, read what comes next.
+        """
         notes = self._of_known_parts(notes)
         if not notes:
             return Carried()
         if whole_parts := [note for note in notes if note.of_whole_part]:
             return self._expand(whole_parts)
         try:
-            return self._carry_together(notes, carried)
+            return self._carry_together(notes, carried, looking_ahead=looking_ahead)
         except StoreContended:
             return Carried(busy=len(notes))  # a deadlock with some other writer: the next round tries again
         except RepositoryError as error:
@@ -211,12 +233,18 @@ class StateCarrier:
 
     def _of_known_parts(self, notes: Sequence[Note]) -> Sequence[Note]:
         """The notes without those of a part that is not, or no longer, one of the giver's."""
-        if unknown := {note.part for note in notes} - self._parts.keys():
-            self._parts = {part.name: part for part in self._giver.parts()}
-            self._gone |= unknown - self._parts.keys()
+        self._know({note.part for note in notes} - self._parts.keys())
         return [note for note in notes if note.part in self._parts]
 
-    def _carry_together(self, notes: Sequence[Note], carried: set[str] | None = None) -> Carried:
+    def _know(self, unknown: Collection[str]) -> None:
+        """Look for the parts: they are the giver's by now, or not any more."""
+        if unknown:
+            self._parts = {part.name: part for part in self._giver.parts()}
+            self._gone |= set(unknown) - self._parts.keys()
+
+    def _carry_together(
+        self, notes: Sequence[Note], carried: set[str] | None = None, *, looking_ahead: bool = False
+    ) -> Carried:
         passing("catchup.before_apply")
         try:
             with speaking_for(self._taker.store), self._taker.engine.begin() as taking:
@@ -238,15 +266,12 @@ class StateCarrier:
             self._meet()
             return Carried(busy=len(notes))
         passing("catchup.after_commit")
-        if self._giver.store is Store.NEW:
-            let = self._settle_with_debt(batch, unfit)
-        else:
-            self._notes.settle(batch.notes)
+        left = len(notes) - len(batch.notes)
+        let = self._settle(batch, unfit, let, looking_ahead=looking_ahead and not left)
         passing("catchup.after_forget")
         self.applies[Apply.CARRIED] += len(batch.scopes) - let()
         if carried is not None:
             carried |= batch.keys
-        left = len(notes) - len(batch.notes)
         return Carried(len(batch.notes), applied.upserts(), applied.deletes(), len(unfit), 0, left)
 
     def _apply(self, trip: Trip, batch: Batch) -> tuple[Applied, _Unfit, Callable[[], int]]:
@@ -256,7 +281,7 @@ class StateCarrier:
         """
         applied = Applied()
         if batch.keys:
-            applied = self._taker.tables.make_equal(trip, batch.keys, batch.rows, batch.found, batch.surveyed)
+            applied = self._taker.tables.make_equal(trip, batch.keys, batch.rows, batch.found)
         unfit = _unfit(batch, applied)
         if self._taker.store is not Store.NEW:
             return applied, unfit, int
@@ -275,19 +300,33 @@ class StateCarrier:
             ]
             taking.execute(insert(dirty), notes)
 
-    def _settle_with_debt(self, batch: Batch, unfit: _Unfit) -> Callable[[], int]:
-        """Settle the notes of new, hold what legacy cannot, and let go of the rest; how many scopes had been refused
+    def _settle(self, batch: Batch, unfit: _Unfit, let: Callable[[], int], *, looking_ahead: bool) -> Callable[[], int]:
+        """Settle the notes; of new's, hold what legacy cannot, and let go of the rest. How many scopes had been refused
         before.
         """
-        owed = [row for row in unfit if row["reason"] != NO_PLACE]  # the others are new-only, and nobody's debt
-        with speaking_for(Store.NEW), self._giver.engine.begin() as giving:
-            there = self._still_there(giving, [str(row["key"]) for row in owed])
-            debt.hold(giving, [row for row in owed if row["key"] in there])
+        back = self._giver.store is Store.NEW
+        # The others are new-only, and nobody's debt.
+        owed = [row for row in unfit if row["reason"] != NO_PLACE] if back else []
+        with speaking_for(self._giver.store), self._notes.settling(whole=bool(owed)) as giving:
+            there = self._held_as_debt(giving, owed)
             with together(giving) as trip:
-                let = let_go(trip, batch.keys - there, (), batch.scopes)
-                forget(trip, batch.notes)
-                trip.commit()
+                if back:
+                    let = let_go(trip, batch.keys - there, (), batch.scopes)
+                forgotten = forget(trip, batch.notes)
+                ahead = self._ask_ahead(trip) if looking_ahead else list
+        # Where some had gone already another worker is about: what it has in hand is not to be taken up twice.
+        self._ahead = ahead() if forgotten() else []
         return let
+
+    def _ask_ahead(self, trip: Trip) -> Callable[[], list[Note]]:
+        most = self._settings.batch_notes
+        return self._notes.ask_oldest(trip, most, alone=self._left_alone, gone=self._gone)
+
+    def _held_as_debt(self, giving: Connection, owed: _Unfit) -> frozenset[str]:
+        """Hold of new's records what legacy cannot; those of them that are still there."""
+        there = self._still_there(giving, [str(row["key"]) for row in owed])
+        debt.hold(giving, [row for row in owed if row["key"] in there])
+        return there
 
     def _still_there(self, giving: Connection, keys: Collection[str]) -> frozenset[str]:
         """Those of the records that the giver still has; none of them goes before the transaction ends."""

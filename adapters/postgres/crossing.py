@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 
-from sqlalchemy import ColumnElement, Engine, and_, distinct, func, or_, select, text, union_all
+from sqlalchemy import ColumnElement, Engine, distinct, func, or_, select, text, union_all
 
 from adapters.postgres.authority import authority_of
 from adapters.postgres.carry import StateCarrier
@@ -16,7 +16,7 @@ from adapters.postgres.digest import TableSide
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.guard import FENCE
 from adapters.postgres.ledger.debt import OWED, owed
-from adapters.postgres.notes import Choice, Note
+from adapters.postgres.notes import OF_WHOLE_PART, Choice, Note
 from adapters.postgres.part import Part
 from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared
@@ -221,8 +221,7 @@ class Crossing:
     def _noted(self, act: Act) -> Choice:
         """The notes of moving scopes, and of whole parts. Put in words once: that takes as long as carrying does."""
         if act.id not in self.choices:
-            whole_part = and_(dirty.c.scope.is_(None), dirty.c.key.is_(None))
-            moving = or_(whole_part, moves(dirty.c.scope, self.salt, act.before, act.after))
+            moving = or_(OF_WHOLE_PART, moves(dirty.c.scope, self.salt, act.before, act.after))
             self.choices[act.id] = Choice.of(moving, max(_BATCH, self.settings.settled_notes + 1))
         return self.choices[act.id]
 

@@ -8,7 +8,7 @@ version and platform (docs/adr/0020-verify-by-sums.md).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Engine,
+    Executable,
     Select,
     Text,
     case,
@@ -243,7 +244,7 @@ class TableSide:
     def marks(self, keys: Collection[str]) -> Mapping[str, Mark]:
         """Scope, digest and version of the rows with these keys that there are."""
         found: dict[str, Mark] = {}
-        for row in self._asked("marks", keys, self._marked):
+        for row in self.asked("marks", keys, self._marked):
             mark = Mark(row[1], row[3], row[2], row[4])
             twin = found.get(row[0])
             # Two rows with one key are equal to no row.
@@ -252,14 +253,15 @@ class TableSide:
 
     def records(self, keys: Collection[str]) -> Mapping[str, Record]:
         """The rows with these keys that there are."""
-        rows = self._asked("records", keys, self._recorded)
+        rows = self.asked("records", keys, self._recorded)
         return {row[0]: Record(row[1], tuple(row[3:]), row[2]) for row in rows}
 
     def unfit(self, keys: Collection[str]) -> frozenset[tuple[str, str | None, str]]:
         """Key, scope and reason of those of these rows that cannot be represented on the other side."""
-        return frozenset((row[0], row[1], row[2]) for row in self._asked("unfit", keys, _unfit))
+        return frozenset((row[0], row[1], row[2]) for row in self.asked("unfit", keys, _unfit))
 
-    def _asked(self, what: str, keys: Collection[str], build: Any) -> Iterator[Any]:
+    def asked(self, what: str, keys: Collection[str], build: Callable[[Part], Executable]) -> Iterator[Any]:
+        """The rows of a statement for each part that ``build`` makes of it, once for each ``what``, with ``keys``."""
         if not keys:
             return
         with speaking_for(self._store), asking(self._engine).connect() as connection:

@@ -44,37 +44,35 @@ from adapters.postgres.holdable import function_of
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import Part
 from adapters.postgres.schema import rogue, route_copy
-from adapters.postgres.triggers import APPLYING, Attachment, Function, Trigger
+from adapters.postgres.triggers import APPLYING, NOT_APPLYING, Attachment, Function, Trigger
 from harness.routing import Store
 
 FENCE = (0x43F1, 0)  # the advisory lock: shared by who writes, exclusive for who moves authority
 NO_AUTHORITY = "XF001"  # SQLSTATE: the scope's authority is with the other store
 NO_PLACE = "no_place"  # why the other store cannot hold it: it has no such scope, and never will
 
-# Runs as the writer, so every name of PostgreSQL's that a search path might hide is written in full.
+# Runs as the writer, so every name of PostgreSQL's that a search path might hide is written in full. The lock is taken
+# by an expression, which costs half of what a query does; it is the only one, and NULL whatever happens, for there is
+# no row to return.
 _FENCE = f"""
 BEGIN
-  IF pg_catalog.{APPLYING} THEN
-    RETURN NULL;
-  END IF;
-  IF pg_catalog.pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]}) IS NULL THEN
-    NULL;  -- never so; as an expression it costs half of what PERFORM, a query, does
-  END IF;
-  RETURN NULL;
+  RETURN CASE WHEN pg_catalog.{APPLYING} THEN NULL
+    WHEN pg_catalog.pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]}) IS NULL THEN NULL END;
 END
 """
 
 # PL/pgSQL sets up each expression anew in each transaction, so a writer of single rows pays for every one that it meets
 # (docs/adr/0023). Nearly every write is an INSERT, or an UPDATE that leaves the row in its scope, and is allowed: it
 # meets one condition, and one statement that reads the route, decides, and notes. All else goes on to the block below,
-# and so does what that statement has not let through; there the second round notes what has been granted.
+# and so does what that statement has not let through; there the second round notes what has been granted. Before that
+# block the operation is told by which of OLD and NEW are there, for that is no call of a function.
 _GUARD = """
 DECLARE
   departed text;
   arrived text;
 BEGIN
-  IF TG_OP = 'DELETE' THEN
-    IF {plain} THEN
+  IF {nothing_arrives} THEN
+    IF {something_departs} AND {plain} THEN
       departed := {scope_of_old};
       {note_gone_at_once};
       IF FOUND THEN
@@ -82,7 +80,7 @@ BEGIN
         RETURN OLD;
       END IF;
     END IF;
-  ELSIF ({stays} OR TG_OP = 'INSERT') AND {plain} THEN
+  ELSIF ({nothing_departs} OR {stays}) AND {plain} THEN
     arrived := {scope_of_new};
     {note_arrived_at_once};
     IF FOUND THEN
@@ -244,8 +242,11 @@ class _GuardText:
         return _GUARD.format(
             applying=APPLYING,
             moved=self._sql(capture.moved(part)),
-            plain=f"current_setting('transaction_isolation') = 'read committed' AND ({APPLYING}) IS NOT TRUE",
+            plain=f"current_setting('transaction_isolation') = 'read committed' AND {NOT_APPLYING}",
             stays=f"({self._sql(capture.stays(part))})",
+            nothing_arrives=self._sql(capture.missing(part, "NEW")),
+            nothing_departs=self._sql(capture.missing(part, "OLD")),
+            something_departs=self._sql(~capture.missing(part, "OLD")),
             note_gone_at_once=self._noted_at_once(
                 lambda allowed: capture.noted(part, "OLD", allowed, gone=True), "departed"
             ),

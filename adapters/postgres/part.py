@@ -61,6 +61,9 @@ class Part:
     ``where_scope``: the rows of a scope, or None if this part cannot hold the scope.
     ``where_scopes``, given an array of scopes: their rows; None where they cannot be told in one condition.
     ``noted``: for rows of the table's shape, what capture writes down beside the scope: columns key, local, text both.
+    ``staying``: the same of rows that stay where they are, without the key (NULL), if that is costly to tell: whoever
+    reads the note asks the row, or, if that has gone meanwhile, is told by the note of its going.
+    ``guessed``: then, for a local key, the canonical key that its row most likely has.
     ``forget``: what else must go when such rows are deleted, if anything; ``forget_all``: when all are.
     ``identity``: an expression worth an index, because the canonical key is computed and not stored.
     ``version``: an expression of text that changes with every write to the row, if there is one.
@@ -90,6 +93,8 @@ class Part:
     cascaded: Callable[[Any], ColumnElement[bool]] | None = None
     unholdable: Callable[[Any], ColumnElement[Any]] | None = None
     unholdable_by: tuple[str, ...] = ()
+    staying: Callable[[FromClause], Select[Any]] | None = None
+    guessed: Callable[[str], str] | None = None
     forget: Callable[[FromClause], Delete] | None = None
     forget_all: Delete | None = None
     identity: ColumnElement[Any] | None = None

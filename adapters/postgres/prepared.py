@@ -6,7 +6,7 @@ canonical SELECT is a large expression, and callers would pay milliseconds for i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -31,22 +31,32 @@ class Prepared:
         self._statement = statement
 
     @cached_property
-    def _compiled(self) -> tuple[str, dict[str, Any]]:
+    def _named(self) -> tuple[str, dict[str, Any]]:
         """The text and what is bound in it; made when first needed, for many a statement never is."""
-        compiled = self._statement.compile(  # type: ignore[attr-defined] # every executable of Core has it
-            dialect=PGDialect_psycopg(),  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
-            compile_kwargs={"render_postcompile": True},
-        )
+        compiled = self._compile("pyformat")
         return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
 
-    def execute(self, connection: Connection, **values: Any) -> CursorResult[Any]:
-        return connection.exec_driver_sql(*self.bound(values))
+    @cached_property
+    def _numbered(self) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+        """The text, the names of its parameters in their order, and what is bound in it."""
+        compiled = self._compile("numeric_dollar")
+        return str(compiled), tuple(compiled.positiontup or ()), compiled.params
 
-    def bound(self, values: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
-        """The text and its parameters, for the driver."""
-        text, fixed = self._compiled
+    def _compile(self, paramstyle: str) -> Any:
+        return self._statement.compile(  # type: ignore[attr-defined] # every executable of Core has it
+            dialect=PGDialect_psycopg(paramstyle=paramstyle),  # type: ignore[no-untyped-call] # untyped there
+            compile_kwargs={"render_postcompile": True},
+        )
+
+    def execute(self, connection: Connection, **values: Any) -> CursorResult[Any]:
+        text, fixed = self._named
         given = {name: _given(value) for name, value in values.items()}
-        return text, {**fixed, **given} or None
+        return connection.exec_driver_sql(text, {**fixed, **given} or None)
+
+    def numbered(self, values: Mapping[str, Any]) -> tuple[str, Sequence[Any] | None]:
+        """The text, with its parameters numbered ($1), and their values: what the driver need not read through."""
+        text, names, fixed = self._numbered
+        return text, [_given(values[name]) if name in values else fixed[name] for name in names] or None
 
 
 def _given(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -23,12 +23,14 @@ from sqlalchemy import (
 )
 
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.notes import Note
+from adapters.postgres.notes import Note, Rows
 from adapters.postgres.part import Part, texts
 from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared, PreparedByShape
 from adapters.postgres.trip import LOOKING_UP, Answer, Trip, together
 from harness.routing import Store
+
+_MOST_LEARNT = 100_000
 
 
 class PresentRows:
@@ -37,6 +39,9 @@ class PresentRows:
     def __init__(self, store: Store, engine: Engine, parts: Callable[[], Mapping[str, Part]]) -> None:
         self._store, self._asking, self._find_parts = store, asking(engine), parts
         self._prepared = PreparedByShape()
+        self._learnt: dict[
+            tuple[str, str], str
+        ] = {}  # keys of rows by part and local key, where they are not as guessed
 
     @property
     def _parts(self) -> Mapping[str, Part]:
@@ -53,12 +58,59 @@ class PresentRows:
             with together(connection) as trip:
                 trip.ask(_LOOKING_UP)
                 asked = [self._of_part(trip, self._parts[name], noted, named[name]) for name, noted in by_part.items()]
+                # A record whose row went may live on in another one (deleted here, saved anew there).
+                keys = {note.key for noted in by_part.values() for note in noted if note.key is not None}
+                asked += self._elsewhere(trip, keys, named)
                 rows.extend(row for answer in asked for row in answer.rows)
-                # A record whose row is gone may live on in another one (deleted here, saved anew there).
-                found = {row.key_ for row in rows}
-                if gone := {note.key for noted in by_part.values() for note in noted if note.key is not None} - found:
-                    rows.extend(self._elsewhere(trip, gone, named))
+        for row in rows:
+            if self._parts[row.part_].guessed is not None:
+                self._learn(row)
         return list({(row.part_, row.local): row for row in rows}.values())
+
+    def keyed(self, notes: Iterable[Note]) -> list[Note]:
+        """The notes, those of records with their keys; without those whose row went: another note says which it was."""
+        notes = list(notes)
+        by_row = [note for note in notes if note.key is None and note.local is not None]
+        rows = self.of(by_row) if by_row else []
+        keys = {(row.part_, row.local): row.key_ for row in rows}
+        named = (note._replace(key=note.key or keys.get((note.part, str(note.local)))) for note in notes)
+        return [note for note in named if note.key is not None or not note.of_record]
+
+    def guess(self, note: Note) -> str | None:
+        """The key of the note's record, if it names one: the one it says, or the one that its row had or must have had.
+
+        The row may be another record's by now.
+        """
+        if note.key is not None or note.local is None:
+            return note.key
+        guessed = self._parts[note.part].guessed
+        return self._learnt.get((note.part, note.local)) or (None if guessed is None else guessed(note.local))
+
+    def _learn(self, row: Any) -> None:
+        """Keep a row's key, where it is not the one that would be guessed."""
+        guessed, place = self._parts[row.part_].guessed, (row.part_, row.local)
+        assert guessed is not None  # noqa: S101 - the caller has looked; for the type checker
+        if row.key_ == guessed(row.local):
+            self._learnt.pop(place, None)
+            return
+        if len(self._learnt) >= _MOST_LEARNT:
+            self._learnt.clear()
+        self._learnt[place] = row.key_
+
+    @property
+    def by_row(self) -> bool:
+        """Whether anything is noted by its row alone in this store."""
+        return any(part.staying is not None for part in self._parts.values())
+
+    def rows(self, keys: Collection[Hashable], gone: Collection[str]) -> Rows:
+        """Where the rows of the records are now; ``gone`` are parts that are not there any more."""
+        known = frozenset(self._parts).union(gone)
+        if not keys or not self.by_row:
+            return Rows(known=known)
+        with speaking_for(self._store), self._asking.connect() as connection, together(connection) as trip:
+            trip.ask(_LOOKING_UP)
+            found = trip.ask_named(self._by_key(), keys=sorted(map(str, keys))).rows
+        return Rows(frozenset((row.part_, row.local) for row in found), known)
 
     def _of_part(self, trip: Trip, part: Part, notes: Iterable[Note], local: Collection[str]) -> Answer:
         """The part's rows that the notes name, and those of their scopes, if these can be told in one condition."""
@@ -77,17 +129,17 @@ class PresentRows:
     def _wholes(self, notes: Iterable[Note]) -> list[str]:
         return sorted({note.scope for note in notes if note.scope is not None and self.widens(note)})
 
-    def _elsewhere(self, trip: Trip, keys: Collection[str], named: Mapping[str, Collection[str]]) -> Sequence[Any]:
+    def _elsewhere(self, trip: Trip, keys: Collection[str], named: Mapping[str, Collection[str]]) -> list[Answer]:
         """The rows of the keys in any part; ``named`` are the rows that have been looked for, by part."""
         # Where the record's key is the table's own, one look tells both.
         told = [named.get(part.name, ()) if part.where_key is part.where_local else () for part in self._parts.values()]
         if all(set(keys) <= set(each) for each in told):
             return []
-        return trip.ask_named(self._by_key(), keys=sorted(keys)).rows
+        return [trip.ask_named(self._by_key(), keys=sorted(keys))]
 
     def widens(self, note: Note) -> bool:
         """Whether the note stands for its whole scope."""
-        return note.key is None or self._parts[note.part].whole_scopes
+        return not note.of_record or self._parts[note.part].whole_scopes
 
     def samples(self, among: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> list[Note]:
         """A note of some record of each part in one of the scopes ``among`` chooses, if there is one.

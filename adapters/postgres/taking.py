@@ -24,7 +24,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Found:
     """The scope in which each of some records stands in a store, by canonical key; ``places`` is the store's own."""
 
     scopes: Mapping[str, str | None] = field(default_factory=dict)
@@ -37,24 +37,22 @@ class Taking(Protocol):
     A method takes a number of statements that does not grow with the number of records.
     """
 
-    def find(self, trip: Trip, keys: Collection[str]) -> Callable[[], Standing]:
-        """Where the records stand here now; to be called when there is time to wait for it."""
-        ...
+    def look(self, trip: Trip, keys: Collection[str], scopes: Collection[str]) -> Callable[[], Found]:
+        """Where the records stand here now, and what else there is to know of the scopes before anything is written
+        there; to be called when there is time to wait for it.
 
-    def survey(self, trip: Trip, rows: Sequence[Any]) -> Callable[[], Any]:
-        """What else there is to know of the places where ``rows``, as ``PresentRows`` reads them, are to stand."""
+        May tell of other records in the scopes, too. Of these not all that there is to know of one that moves.
+        """
         ...
 
     def keys_of_part(self, connection: Connection, part: str) -> list[tuple[str, str]]:
         """Key and scope of every record with a scope that came from the other store's part."""
         ...
 
-    def make_equal(
-        self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Standing, surveyed: Any
-    ) -> Applied:
+    def make_equal(self, trip: Trip, keys: Collection[str], rows: Sequence[Any], found: Found) -> Applied:
         """Make the records equal to ``rows``; those of ``keys`` without one are deleted.
 
-        A row with a ``reason`` counts as none. Equal records are left untouched. ``found``: where these records, and
-        perhaps others, stand; with ``surveyed`` looked up in the same transaction, under the locks of their scopes.
+        A row with a ``reason`` counts as none. Equal records are left untouched. ``found``: what ``look`` found, in the
+        same transaction and under the locks of their scopes, for these records and perhaps others.
         """
         ...

@@ -28,6 +28,7 @@ from harness.routing import Store
 LOCK_ATTEMPTS = 10
 LOCK_TIMEOUT = "1s"  # a waiting CREATE TRIGGER holds up every writer behind it, so it waits briefly and asks again
 APPLYING = "current_setting('crossfade.applying', true) = 'on'"  # the session carries state over
+NOT_APPLYING = "current_setting('crossfade.applying', true) IS DISTINCT FROM 'on'"
 _PLACE = "to_regclass(coalesce(quote_ident(:schema) || '.', '') || quote_ident(:table))"
 
 
@@ -211,7 +212,7 @@ def _create(connection: Connection, wanted: Attachment) -> None:
 
 
 def _create_trigger(connection: Connection, table: Table, trigger: Trigger, *, loading: bool) -> None:
-    when = f" WHEN (({APPLYING}) IS NOT TRUE)" if loading else ""
+    when = f" WHEN ({NOT_APPLYING})" if loading else ""
     on, name = sql.Identifier(*filter(None, (table.schema, table.name))), sql.Identifier(trigger.name)
     run(connection, sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(name, on))
     create = sql.SQL("CREATE {} {} {} ON {} {} EXECUTE FUNCTION {}()").format(

@@ -34,8 +34,8 @@ LOOKING_UP = ", ".join(
 class Statement(Protocol):
     """What can be asked (``Prepared``)."""
 
-    def bound(self, values: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
-        """The text and its parameters, for the driver."""
+    def numbered(self, values: Mapping[str, Any]) -> tuple[str, Sequence[Any] | None]:
+        """The text, with its parameters as $1 and so on, and their values."""
         ...
 
 
@@ -77,8 +77,8 @@ class Trip:
         if not self._begun:  # only now: a trip without a statement is none
             self._stack.enter_context(self._driver.pipeline())
             self._begun = True
-        cursor = self._driver.cursor(row_factory=row_factory)
-        answer = Answer(cursor.execute(*statement.bound(values)))
+        cursor = psycopg.RawCursor(self._driver, row_factory=row_factory)
+        answer = Answer(cursor.execute(*statement.numbered(values)))
         _push(self._driver.pgconn)
         return answer
 

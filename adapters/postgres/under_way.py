@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, any_, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, Text, and_, any_, cast, exists, false, func, or_, select
 
 from adapters.postgres.digest import TableSide
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.part import these
+from adapters.postgres.notes import BY_ROW, OF_RECORD
+from adapters.postgres.part import Part, texts, these
 from adapters.postgres.schema import debt, dirty, quarantine
 from harness.routing import Store
 
@@ -23,8 +24,9 @@ class Queues:
 
     def noted(self, keys: Collection[str], scopes: Collection[str | None]) -> frozenset[str]:
         named = [scope for scope in scopes if scope is not None]
-        whole = and_(dirty.c.key.is_(None), or_(dirty.c.scope.is_(None), dirty.c.scope == any_(these(named))))
-        found: set[str] = set()
+        whole = and_(~OF_RECORD, or_(dirty.c.scope.is_(None), dirty.c.scope == any_(these(named))))
+        # Rows first: one that goes in between has left a note with its key.
+        found = {row[0] for row in self._side.asked("noted", keys, _noted_by_row)}
         for store, engine in ((Store.LEGACY, self._legacy), (Store.NEW, self._new)):
             with speaking_for(store), engine.connect() as connection:
                 if connection.execute(select(dirty.c.seq).where(whole).limit(1)).first() is not None:
@@ -62,3 +64,13 @@ class Queues:
 def held_rows(*conditions: ColumnElement[bool]) -> Select[Any]:
     """What the ledger says of unrepresentable rows, as a side of a verification reads it."""
     return select(quarantine.c.key, quarantine.c.scope, quarantine.c.reason).where(*conditions)
+
+
+def _noted_by_row(part: Part) -> Select[Any]:
+    """The records of the part with one of ``keys`` that are noted without their key."""
+    if part.staying is None:
+        return select(dirty.c.key).where(false())
+    rows = part.of_few.where(part.where_key(texts("keys"))).add_columns(part.local.label("local")).subquery()
+    key = cast(rows.c[part.key], Text)
+    noted = exists().where(BY_ROW, dirty.c.part == part.name, dirty.c.local == rows.c.local)
+    return select(key).where(key == any_(texts("keys")), noted)

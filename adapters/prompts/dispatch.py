@@ -48,6 +48,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from adapters.postgres.part import REASON, Part
+from adapters.prompts import dispatch_rows
 from adapters.prompts.canonical import (
     COLUMNS,
     CONTENT_LIMIT,
@@ -354,10 +355,16 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         return of_project if place.type is None else and_(of_project, prompt.c.genai_type == place.type)
 
     def noted(rows: FromClause) -> Select[Any]:
-        # A scalar subquery and no join: for one row it costs a third of one.
-        named = select(sidecar.c.id).where(_beside(organization, rows.c.id)).scalar_subquery()
-        key = func.coalesce(named, _derived_at_once(organization, rows.c.id))
+        # A scalar subquery and no join: for one row it costs a third of one. In a level of its own, because each time
+        # a prepared statement runs, all expressions of a level that has one are searched for tables to lock.
+        named = select(sidecar.c.id).where(_beside(organization, rows.c.id)).correlate(rows).scalar_subquery()
+        entry = select(named.label("id")).lateral("entry")
+        key = func.coalesce(entry.c.id, _derived_at_once(organization, rows.c.id))
         columns: list[ColumnElement[Any]] = [cast(key, Text).label("key"), cast(rows.c.id, Text).label("local")]
+        return select(*columns).select_from(rows, entry)
+
+    def staying(rows: FromClause) -> Select[Any]:
+        columns: list[ColumnElement[Any]] = [cast(null(), Text).label("key"), cast(rows.c.id, Text).label("local")]
         return select(*columns).select_from(rows)
 
     def cascaded(rows: Any) -> ColumnElement[bool]:
@@ -379,6 +386,8 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         where_key=where_key,
         where_scope=where_scope,
         noted=noted,
+        staying=staying,
+        guessed=lambda local: str(dispatch_rows.legacy_id(organization, int(local))),
         scope_of=lambda rows: scope_of(organization, rows, reading),
         scope_by=("project_id", "genai_type") if reading.by_type else ("project_id",),
         cascaded=cascaded,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from adapters.prompts.canonical import CONTENT_LIMIT, NAMESPACE, TEXT_LIMIT, Reading, Reason, legacy_type
@@ -40,6 +41,7 @@ class SidecarRow:
     updated_at: datetime | None = None
 
 
+@lru_cache(maxsize=65_536)  # catch-up asks it of the same rows batch after batch
 def legacy_id(organization: str, number: int) -> uuid.UUID:
     """The canonical id of a Dispatch row that has no sidecar entry."""
     return uuid.uuid3(NAMESPACE, f"{organization}/{number}")

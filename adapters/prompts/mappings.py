@@ -33,7 +33,7 @@ from adapters.prompts.prompt import Prompt
 from adapters.prompts.prompt_manager import canonical_select as new_select
 from adapters.prompts.prompt_manager import prompts
 from adapters.prompts.repository import Rows
-from adapters.prompts.sidecar import RowName, Sidecar, describe, next_numbers
+from adapters.prompts.sidecar import RowName, Sidecar, describe, next_number
 from harness.errors import CannotHold, Conflict
 from harness.routing import Store
 
@@ -144,10 +144,10 @@ class DispatchMapping:
         # The sidecar goes first: capture notes the row under the id that the sidecar names.
         with together(connection) as trip:
             kept = self._sidecar.release(trip, prompt.id)
-            if kept is not None and kept.organization == place.organization:
-                number = kept.legacy_id
-            else:
-                [[number]] = next_numbers(trip, table, 1).rows
+        if kept is not None and kept.organization == place.organization:
+            number = kept.legacy_id
+        else:
+            number = connection.execute(select(next_number(table))).scalar_one()
         self._write_sidecar(connection, place, number, prompt, prompt.created_at, prompt.updated_at)
         row = _legacy_values(prompt, place)
         row["created_at"] = func.timezone(self._reading.time_zone, prompt.created_at)
@@ -218,10 +218,9 @@ class DispatchMapping:
     ) -> None:
         if place.type is None:
             raise CannotHold(_UNTYPED)
-        row = RowName(place.organization, number)
-        entry = describe(row, place.type, prompt, created_at=created_at, updated_at=updated_at)
+        entry = describe(place.organization, number, place.type, prompt, created_at, updated_at)
         with together(connection) as trip:
-            self._sidecar.write(trip, [entry])
+            self._sidecar.write(trip, entry)
 
 
 _UNTYPED = (

@@ -110,7 +110,7 @@ class Stores:
     def new_carrier(self) -> BothWays:
         """A worker of its own; each thread wants one. Where writes cannot move, nothing is carried back."""
         stores = tuple(Store) if self.reading.by_type else (Store.LEGACY,)
-        return BothWays(*map(self.carrier_from, stores))
+        return BothWays(*map(self.carrier_from, stores), pause=self.settings.catchup.poll_seconds)
 
     def carrier_from(self, store: Store) -> StateCarrier:
         """A worker of one direction."""

@@ -6,8 +6,7 @@ An entry without a row keeps a record's number, for the day when legacy can hold
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime
 from itertools import starmap
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
     Boolean,
     Column,
     ColumnElement,
@@ -29,6 +29,7 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    literal,
     select,
     tuple_,
     union_all,
@@ -38,7 +39,7 @@ from sqlalchemy.dialects.postgresql import insert
 from adapters.postgres.apply import unbounded
 from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared, parameter
-from adapters.postgres.trip import Answer, Trip
+from adapters.postgres.trip import Trip
 from adapters.prompts.canonical import legacy_type
 from adapters.prompts.dispatch import instant, local_stamp, sidecar
 from adapters.prompts.dispatch_rows import legacy_id
@@ -51,15 +52,15 @@ class RowName(NamedTuple):
     legacy_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What a row's sidecar entry is to say; a None leaves the derived value in force.
 
-    Of the stamps only those are kept that legacy's clock cannot tell from another instant.
+    ``legacy_id``: None where the row has yet to be given a number. Of the stamps only those are kept that legacy's
+    clock cannot tell from another instant.
     """
 
     organization: str
-    legacy_id: int
+    legacy_id: int | None
     id: UUID
     name: str | None = None
     description: str | None = None
@@ -71,18 +72,25 @@ class Entry:
     @property
     def silent(self) -> bool:
         """Whether it says nothing, unless one of its stamps has to be kept."""
+        if self.legacy_id is None:  # an id that was made elsewhere
+            return False
         said = self.name, self.description, self.type, self.version
         return said == (None,) * len(said) and self.id == legacy_id(self.organization, self.legacy_id)
 
 
 def describe(
-    row: RowName, genai_type: int, record: Any, created_at: datetime | None, updated_at: datetime | None
+    organization: str,
+    number: int | None,
+    genai_type: int,
+    record: Any,
+    created_at: datetime | None,
+    updated_at: datetime | None,
 ) -> Entry:
     """The entry for a record (anything with the canonical columns as attributes) in a row of that type."""
     known = legacy_type(genai_type)
     return Entry(
-        organization=row.organization,
-        legacy_id=row.legacy_id,
+        organization=organization,
+        legacy_id=number,
         id=record.id,
         name=None if record.name == known.display else record.name,
         description=record.description,
@@ -99,9 +107,9 @@ class Sidecar:
     def __init__(self, time_zone: str) -> None:
         self._write = Prepared(_writing(time_zone))
 
-    def write(self, trip: Trip, entries: Sequence[Entry]) -> list[Answer]:
-        """Make the rows' entries say just this; the answer, if any, names the rows whose entry changed."""
-        return [trip.ask(self._write, **_given(entries))] if entries else []
+    def write(self, trip: Trip, entry: Entry) -> None:
+        """Make a row's entry say just this."""
+        trip.ask(self._write, **{name: getattr(entry, name) for name in _ENTRY})
 
     def keep_numbers(self, trip: Trip, ids: dict[RowName, str]) -> None:
         """Keep the numbers of rows that are about to go, each for the record of that id."""
@@ -119,60 +127,46 @@ class Sidecar:
         return next(starmap(RowName, trip.ask(_RELEASE, id=id).rows), None)
 
 
-def next_numbers(trip: Trip, table: Table, count: int) -> Answer:
-    """So many numbers for new rows, from the tenant's own sequence: Dispatch never meets one of them."""
+def next_number(table: Table) -> ColumnElement[int]:
+    """A number for a new row, another one each time, from the tenant's own sequence: Dispatch never meets it."""
     quoted = f'"{str(table.schema).replace(chr(34), chr(34) * 2)}"."{table.name}"'
-    return trip.ask(_NUMBERS, table=quoted, count=count)
+    return func.nextval(func.pg_get_serial_sequence(literal(quoted, Text), literal("id", Text)), type_=Integer())
 
 
-_SAID: tuple[Column[Any], ...] = tuple(column for column in sidecar.c if not column.system)
-_KEYS = [sidecar.c.organization, sidecar.c.legacy_id]
-_STAMPS = ("created_at", "updated_at")
-
-
-def _given(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """The entries as one array for each column."""
-    names = [*(column.name for column in _SAID), "silent"]
-    return {name: [getattr(entry, name) for entry in entries] for name in names}
-
-
-def _said(zone: str) -> Any:
-    """The given entries, with those stamps only that have to be kept."""
-    names = [column.name for column in _SAID]
-    arrays = [parameter(column.name, ARRAY(unbounded(column))) for column in _SAID]
-    given = func.unnest(*arrays, parameter("silent", ARRAY(Boolean))).table_valued(*names, "silent", name="given")
-    given = given.render_derived(name="given")
+def said(zone: str, *, created_at: Any, updated_at: Any, **values: Any) -> Any:
+    """Entries to write, from the columns of what is given: those stamps only that have to be kept."""
 
     def kept(moment: ColumnElement[Any]) -> ColumnElement[Any]:
         return case((instant(local_stamp(moment, zone), zone) != moment, moment))
 
-    stamps = {name: kept(given.c[name]) for name in _STAMPS}
-    return select(*(stamps.get(column.name, column).label(column.name) for column in given.c)).cte("said")
+    values |= {"created_at": kept(created_at), "updated_at": kept(updated_at)}
+    return select(*(value.label(name) for name, value in values.items())).cte("said")
 
 
-def _is_silent(said: Any) -> ColumnElement[bool]:
-    return and_(said.c.silent, *(said.c[name].is_(None) for name in _STAMPS))
-
-
-def _writing(zone: str) -> Executable:
-    """Entries that say something are made to say it, the others are removed; the rows whose entry changed."""
-    said = _said(zone)
-    chosen: Select[Any] = select(*(said.c[column.name] for column in _SAID)).where(~_is_silent(said))
+def written(said: Any) -> list[CTE]:
+    """Entries that say something are made to say it, the others are removed; both name the rows whose entry changed."""
+    silent = and_(said.c.silent, *(said.c[name].is_(None) for name in _STAMPS))
+    chosen: Select[Any] = select(*(said.c[column.name] for column in _SAID)).where(~silent)
     statement = insert(sidecar).from_select(list(_SAID), chosen)
     rest = [column for column in _SAID if column not in _KEYS]
     changed = tuple_(*rest).is_distinct_from(tuple_(*(statement.excluded[column.name] for column in rest)))
     updated = {column.name: statement.excluded[column.name] for column in rest}
     upserted = statement.on_conflict_do_update(index_elements=_KEYS, set_=updated, where=changed)
     same = and_(*(column == said.c[column.name] for column in _KEYS))
-    removed = delete(sidecar).where(same, _is_silent(said))
-    done = [act.returning(*_KEYS).cte(name) for name, act in (("written", upserted), ("removed", removed))]
+    removed = delete(sidecar).where(same, silent)
+    return [act.returning(*_KEYS).cte(name) for name, act in (("written", upserted), ("removed", removed))]
+
+
+_SAID: tuple[Column[Any], ...] = tuple(column for column in sidecar.c if not column.system)
+_KEYS = [sidecar.c.organization, sidecar.c.legacy_id]
+_STAMPS = ("created_at", "updated_at")
+_ENTRY = [*(column.name for column in _SAID), "silent"]
+
+
+def _writing(zone: str) -> Executable:
+    given = {column.name: parameter(column.name, unbounded(column)) for column in _SAID}
+    done = written(said(zone, silent=parameter("silent", Boolean), **given))
     return union_all(*(select(act) for act in done))
-
-
-def _numbering() -> Executable:
-    sequence = func.pg_get_serial_sequence(parameter("table", Text), "id")
-    series = func.generate_series(1, parameter("count", Integer)).table_valued("n")
-    return select(func.nextval(sequence)).select_from(series)
 
 
 def _rows_given() -> Any:
@@ -192,7 +186,6 @@ def _keeping() -> Executable:
     return statement.on_conflict_do_nothing(index_elements=_KEYS)
 
 
-_NUMBERS = Prepared(_numbering())
 _DROP = Prepared(_dropping())
 _KEEP = Prepared(_keeping())
 _RELEASE = Prepared(delete(sidecar).where(sidecar.c.id == parameter("id", Uuid)).returning(*_KEYS))

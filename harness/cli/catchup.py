@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import click
@@ -46,8 +48,10 @@ def catchup(app: App, following: bool, workers: int, timeout: float, metrics_por
         stores.require(Phase.PREPARED)
         if stores.phase is Phase.COMPLETE:
             raise Refused("the migration is complete: nothing is carried over any more")
-        with exported(app, stores, metrics_port) as publisher:
-            document = _work(app, stores, publisher, following, workers, timeout)
+        with exported(app, stores, metrics_port) as publisher, ExitStack() as own:
+            # Each worker has connections of its own: a server's process that always serves the same one is quicker.
+            carriers = [own.enter_context(opened(app.settings, bulk=True)).new_carrier() for _ in range(workers)]
+            document = _work(app, stores, carriers, publisher, following, timeout)
     unknown = {"left": "unknown, a store is away"} if document["left"] is None else {}
     app.result(document, lambda out: out.print(facts(document | unknown)))
     if document["left"] and not following:
@@ -55,11 +59,14 @@ def catchup(app: App, following: bool, workers: int, timeout: float, metrics_por
 
 
 def _work(
-    app: App, stores: Stores, publisher: PrometheusPublisher, following: bool, workers: int, timeout: float
+    app: App,
+    stores: Stores,
+    carriers: Sequence[BothWays],
+    publisher: PrometheusPublisher,
+    following: bool,
+    timeout: float,
 ) -> dict[str, Any]:
     started = time.monotonic()
-
-    carriers = [stores.new_carrier() for _ in range(workers)]
     rolled = WithApplies(stores.minute_roll_up(), lambda: sum((each.applies() for each in carriers), Counter[Apply]()))
     # The ledger is away: what was counted is kept, and handed on with what comes next.
     counting = Beat("roll-up", lambda: rolled(Statistics()), ROLL_UP_SECONDS, failed=lambda _: None, once_more=True)
@@ -94,9 +101,11 @@ def _work(
     watching = Beat("resume", lambda: _look_after(app, stores), _RESUME_SECONDS, failed=lambda _: None)
     if following:
         watching.start()
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays; to look through it for garbage holds the changes up for 100 ms
     counting.start()
     try:
-        with ThreadPoolExecutor(workers, "catchup") as pool:
+        with ThreadPoolExecutor(len(carriers), "catchup") as pool:
             done = sum(pool.map(one, carriers), Carried())
     finally:
         watching.stop()

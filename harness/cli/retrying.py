@@ -76,7 +76,7 @@ def _outcomes(stores: Stores, batch: Sequence[Quarantined], refused: Mapping[str
     keys = [each.key for each in batch]
     held = {each.key: each for each in book.listed(stores.new, keys=keys)}
     with speaking_for(Store.NEW), stores.new.connect() as new, together(new) as trip:
-        there = stores.destination.find(trip, keys)().scopes
+        there = stores.destination.look(trip, keys, ())().scopes
     found = []
     for each in batch:
         now = held.get(each.key)

@@ -61,7 +61,8 @@ class Surroundings:
 def start(surroundings: Surroundings, work: Callable[..., None], *arguments: object) -> BaseProcess:
     _fork_server()
     process = context.Process(target=_enter, args=(surroundings, work, *arguments), daemon=True)
-    process.start()
+    with _codes:
+        process.start()
     return process
 
 
@@ -109,3 +110,17 @@ def kill(process: BaseProcess, number: signal.Signals = signal.SIGKILL) -> bool:
 def runs(process: BaseProcess) -> bool:
     """Whether it has not ended. Any thread may ask; its own ``is_alive`` takes the exit code from who joins it."""
     return not wait([process.sentinel], 0)
+
+
+def ends(process: BaseProcess, seconds: float | None = None) -> bool:
+    """Wait so long for the process to end; whether it has, and then its exit code is there."""
+    if not wait([process.sentinel], seconds):
+        return False
+    with _codes:
+        process.join()
+    return True
+
+
+# Held by who takes exit codes. To start a process takes those of all that have ended, and of two threads that take one
+# code the second is told 255.
+_codes = threading.Lock()

@@ -7,7 +7,7 @@ from collections import Counter
 from multiprocessing.process import BaseProcess
 from random import Random
 
-from chaos.children import kill
+from chaos.children import ends, kill
 from chaos.world import COMMAND_SECONDS, Ended, World
 from harness.failpoints import NAMES
 from harness.gates import GATES
@@ -48,9 +48,9 @@ class Operator:
             point = self._random.choice(_POINTS) if _POINTS and self._random.random() < 0.3 else ""
             process, output = self._world.begin(*arguments, **_armed(point))
             self.present = process
-            process.join(COMMAND_SECONDS)
-            if kill(process):
-                process.join()
+            if not ends(process, COMMAND_SECONDS):
+                kill(process)
+                ends(process)
                 self.wrong.append(f"crossfade {' '.join(arguments)} did not end within {COMMAND_SECONDS:.0f} s")
             self.present = None
             self._note(Ended(arguments, process.exitcode or 0, output.read_text(encoding="utf-8")), point)

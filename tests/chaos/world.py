@@ -141,7 +141,7 @@ class World:
         """Start what is not at work; ``died`` hears of what had ended by itself, and how."""
         for role in roles:
             process = self.alive.get(role.name)
-            if process is not None and process.is_alive():
+            if process is not None and not children.ends(process, 0):
                 continue
             if process is not None:
                 died(role, process.exitcode or 0)
@@ -154,10 +154,10 @@ class World:
             children.kill(process, SIGTERM)
         until = time.monotonic() + seconds
         for name, process in self.alive.items():
-            process.join(max(0.0, until - time.monotonic()))
-            if children.kill(process):
+            if not children.ends(process, max(0.0, until - time.monotonic())):
+                children.kill(process)
                 stubborn.append(name)
-                process.join()
+                children.ends(process)
         self.alive.clear()
         return stubborn
 
@@ -170,9 +170,9 @@ class World:
     def command(self, *arguments: str, **environment: str) -> Ended:
         """Run a crossfade command to its end, which must come within ``COMMAND_SECONDS``."""
         process, output = self.begin(*arguments, **environment)
-        process.join(COMMAND_SECONDS)
-        if children.kill(process):
-            process.join()
+        if not children.ends(process, COMMAND_SECONDS):
+            children.kill(process)
+            children.ends(process)
             raise TimeoutError(f"crossfade {' '.join(arguments)} ran for more than {COMMAND_SECONDS:.0f} s")
         return Ended(arguments, process.exitcode or 0, output.read_text(encoding="utf-8"))
 

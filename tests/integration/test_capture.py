@@ -20,22 +20,25 @@ def forget(migration: Migration) -> None:
 
 
 def test_each_kind_of_write_is_noted(prepared_migration: Migration) -> None:
-    """Insert, update and delete by plain SQL each leave a note of scope and canonical key."""
+    """Insert, update and delete by plain SQL each leave a note of scope and row; the last one names the key, too."""
     number = prepared_migration.prompt(project=3, genai_type=4)
-    note = ("acme", "acme/project-3/conversation-summary", str(legacy_id("acme", number)))
-    assert prepared_migration.notes() == [note]
+    scope = "acme/project-3/conversation-summary"
+    assert prepared_migration.notes() == [("acme", scope, None, str(number))]
     prepared_migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'x'")
     prepared_migration.sql(f"DELETE FROM {TABLE}")
-    assert prepared_migration.notes() == [note] * 3
+    *_, updated, deleted = prepared_migration.notes()
+    assert updated == ("acme", scope, None, str(number))
+    assert deleted == ("acme", scope, str(legacy_id("acme", number)), str(number))
 
 
 def test_scope_change_notes_both_scopes(prepared_migration: Migration) -> None:
-    """A row that moves to another scope is noted in the one it leaves and the one it enters."""
-    prepared_migration.prompt(project=1, genai_type=1)
+    """A row that moves to another scope is noted in the one it leaves and the one it enters, each time by its key."""
+    number = prepared_migration.prompt(project=1, genai_type=1)
     forget(prepared_migration)
     prepared_migration.sql(f"UPDATE {TABLE} SET project_id = 2, genai_type = 99")
-    scopes = {scope for _, scope, _ in prepared_migration.notes()}
-    assert scopes == {"acme/project-1/tag-recommendation", "acme/project-2/type-99"}
+    scopes = ("acme/project-1/tag-recommendation", "acme/project-2/type-99")
+    key = str(legacy_id("acme", number))
+    assert set(prepared_migration.notes()) == {("acme", scope, key, str(number)) for scope in scopes}
 
 
 def test_cascade_is_noted(prepared_migration: Migration) -> None:
@@ -90,7 +93,7 @@ def test_truncate_is_noted_for_the_part(prepared_migration: Migration) -> None:
     prepared_migration.prompt()
     forget(prepared_migration)
     prepared_migration.sql(f"TRUNCATE {TABLE}")
-    assert prepared_migration.notes() == [("acme", None, None)]
+    assert prepared_migration.notes() == [("acme", None, None, None)]
 
 
 def test_rolled_back_write_leaves_no_note(prepared_migration: Migration) -> None:
@@ -127,7 +130,7 @@ def test_role_with_rights_on_the_table_alone_writes_as_before(prepared_migration
 
 
 def test_note_names_the_sidecars_id(prepared_migration: Migration) -> None:
-    """A row that the sidecar names is noted under that name, and the sidecar's entry goes with the row."""
+    """A row that the sidecar names and that goes is noted under that name, and the sidecar's entry goes with it."""
     number = prepared_migration.prompt()
     own = "5b0f5d2e-8c1f-4ad0-9d6a-0d8a9b1c2d3e"
     prepared_migration.sql(
@@ -136,7 +139,7 @@ def test_note_names_the_sidecars_id(prepared_migration: Migration) -> None:
     forget(prepared_migration)
     prepared_migration.sql(f"UPDATE {TABLE} SET enabled = true")
     prepared_migration.sql(f"DELETE FROM {TABLE}")
-    assert [key for _, _, key in prepared_migration.notes()] == [own, own]
+    assert [key for _, _, key, _ in prepared_migration.notes()] == [None, own]
     assert prepared_migration.sql("SELECT * FROM crossfade.sidecar") == []
 
 
@@ -163,9 +166,9 @@ def test_policy_project_notes_whole_scopes(databases: Databases) -> None:
         migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'all at once'")
         notes = migration.notes()
     assert set(notes) == {
-        ("acme", "acme/project-2", str(legacy_id("acme", 1))),
-        ("acme", "acme/project-2", str(legacy_id("acme", 2))),
-        ("acme", None, str(legacy_id("acme", lonely))),
+        ("acme", "acme/project-2", None, "1"),
+        ("acme", "acme/project-2", None, "2"),
+        ("acme", None, None, str(lonely)),
     }
 
 
@@ -180,5 +183,8 @@ def test_odd_slugs_are_captured(databases: Databases, slug: str) -> None:
         table = migration.stores.mapping.parts[0].table
         with migration.stores.legacy.begin() as connection:
             connection.execute(table.insert().values(genai_type=1, genai_prompt="x", enabled=True, project_id=1))
-        [(part, scope, key)] = migration.notes()
-    assert (part, scope, key) == (slug, f"{slug}/project-1/tag-recommendation", str(legacy_id(slug, 1)))
+            connection.execute(table.delete())
+        written, deleted = migration.notes()
+    scope = f"{slug}/project-1/tag-recommendation"
+    assert written == (slug, scope, None, "1")
+    assert deleted == (slug, scope, str(legacy_id(slug, 1)), "1")

@@ -13,9 +13,11 @@ from fix_stores import Migration, create_tenants, migration_between
 from sqlalchemy import text
 
 from adapters.prompts.prompt import Prompt, PromptType
+from harness.cli.shares import ramp_shares
 from harness.config import CatchupSettings, MigrationSettings
 from harness.errors import CrossfadeError
 from harness.records import Verdict
+from harness.routing import Store
 
 TABLE = "dispatch_organization_acme.prompt"
 SQUATTER = (
@@ -89,7 +91,7 @@ def test_truncate_waits_for_batches_under_way(carried_migration: Migration) -> N
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'crossfade.standing'::regclass"
         while carried_migration.new_sql(waiting)[0][0] == 0:
             assert worker.is_alive()
-        assert carried_migration.notes() == [("acme", None, None)]
+        assert carried_migration.notes() == [("acme", None, None, None)]
     worker.join()
     assert_equal(carried_migration)
 
@@ -169,6 +171,34 @@ def test_swap_cut_in_two_by_the_batch_arrives(databases: Databases) -> None:
         assert_equal(migration)
         enabled = migration.new_sql("SELECT content FROM prompts WHERE enabled")
         assert [row[0] for row in enabled] == ["b"]
+
+
+def test_a_record_that_came_from_another_tenant_is_carried_with_its_new_neighbour(databases: Databases) -> None:
+    """On the way back a batch of one note reads the whole scope, and finds there what stands elsewhere in legacy."""
+    with migration_between(databases, catchup=CatchupSettings(batch_notes=1)) as migration:
+        with migration.stores.legacy.begin() as connection:
+            create_tenants(connection)
+        migration.prepare()
+        migration.backfill()
+        migration.verify()
+        here, elsewhere = "acme/project-1/incident-summary", "umbra/project-1/incident-summary"
+        ramp_shares(migration.app, migration.stores, None, 100, "a test")
+        neighbour, wanderer = prompt(here, enabled=True), prompt(elsewhere, enabled=False)
+        for each in (neighbour, wanderer):
+            migration.stores.new_repository.save(each)
+        assert migration.drain() == 0
+        entry = "SELECT organization FROM crossfade.sidecar WHERE id = :id"
+        assert migration.sql(entry, id=wanderer.id) == [("umbra",)]
+        migration.new_sql("UPDATE prompts SET content = 'again' WHERE id = :id", id=neighbour.id)
+        migration.new_sql(
+            "UPDATE prompts SET project_id = :scope, organization_id = 'acme' WHERE id = :id",
+            scope=here,
+            id=wanderer.id,
+        )
+        assert migration.stores.carrier_from(Store.NEW).carry_batch().notes == 1
+        assert migration.sql(entry, id=wanderer.id) == [("acme",)]
+        assert migration.sql("SELECT count(*) FROM dispatch_organization_umbra.prompt") == [(0,)]
+        assert_equal(migration)
 
 
 def test_refusal_of_a_trigger_is_told_without_its_words(carried_migration: Migration) -> None:

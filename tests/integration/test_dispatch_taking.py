@@ -399,7 +399,10 @@ def test_where_records_stand(journey: Journey) -> None:
     keys |= journey.put_legacy([nowhere])
     with journey.legacy.connect() as connection:
         with together(connection) as trip:
-            scopes = journey.into_legacy.find(trip, [str(key) for key in keys])().scopes
+            scopes = journey.into_legacy.look(trip, [str(key) for key in keys], ())().scopes
+        with together(connection) as trip:
+            in_scope = journey.into_legacy.look(trip, (), [str(here.project_id)])().scopes
+        assert in_scope == {str(here.id): here.project_id}
         assert scopes == {
             str(here.id): here.project_id,
             str(there.id): there.project_id,

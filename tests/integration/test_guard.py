@@ -156,7 +156,7 @@ def test_mode_record_notes_both_scopes(moved: Migration) -> None:
     moved.sql(f"DELETE FROM {TABLE} WHERE project_id = 1")
     moved.sql("TRUNCATE crossfade.dirty, crossfade.rogue")
     moved.sql(f"UPDATE {TABLE} SET project_id = 1 WHERE project_id = 2")
-    assert {scope for _, scope, _ in moved.notes()} == {SCOPE, OTHER}
+    assert {scope for _, scope, *_ in moved.notes()} == {SCOPE, OTHER}
     assert moved.sql("SELECT scope FROM crossfade.rogue") == [(SCOPE,)]
 
 

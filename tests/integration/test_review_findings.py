@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 from collections import Counter
@@ -33,7 +32,7 @@ from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
 from adapters.postgres.ledger.verifying import VerifyingBook
 from adapters.postgres.pool import open_engine
 from adapters.prompts.dispatch_rows import legacy_id
-from adapters.prompts.migration import Stores, opened
+from adapters.prompts.migration import opened
 from harness.autoramp import Course, State, Step, begun, plan_of
 from harness.catchup import Carried
 from harness.cli.app import confirmed
@@ -705,21 +704,17 @@ class Failing:
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_a_worker_that_dies_ends_the_command(
-    carried_migration: Migration, monkeypatch: pytest.MonkeyPatch, failing: int
-) -> None:
+def test_a_worker_that_dies_ends_the_command(carried_migration: Migration, failing: int) -> None:
     """With --follow its fellows do not go on in silence, and what was counted until then is handed on."""
-    migration, made = carried_migration, itertools.count()
-    new_carrier = Stores.new_carrier
-    monkeypatch.setattr(
-        Stores, "new_carrier", lambda stores: Failing() if next(made) == failing else new_carrier(stores)
-    )
+    migration = carried_migration
+    carriers: list[Any] = [migration.stores.new_carrier() for _ in range(2)]
+    carriers[failing] = Failing()
     errors: list[Exception] = []
 
     def follow() -> None:
         try:
             with exported(migration.app, migration.stores, None) as publisher:
-                _work(migration.app, migration.stores, publisher, True, 2, 60.0)
+                _work(migration.app, migration.stores, carriers, publisher, True, 60.0)
         except RuntimeError as error:
             errors.append(error)
 
