@@ -101,8 +101,14 @@ class DispatchTaking:
         fit, unfit = self._sort(trip, rows, found.scopes, places.room)
         # The rows that legacy is not to hold, or not in this tenant.
         left = {key: row for key, row in places.rows.items() if key not in fit or _moves(row, fit[key])}
-        self._mind_entries(trip, places, fit, given, left)
-        changed = self._write(trip, fit, places, left.values())
+        # The numbers of rows that go though their records do not.
+        self._sidecar.keep_numbers(trip, {row: key for key, row in left.items() if key in given and key not in fit})
+        # The entries of what has gone to another tenant go first: it is to have one there.
+        self._drop(trip, [row for key, row in places.entries.items() if key in fit and _moves(row, fit[key])])
+        gone = [row for key, row in places.entries.items() if key not in given]
+        self._drop(trip, [row for row in gone if row.organization not in self._parts])  # a tenant that is gone
+        dropped = [row for row in gone if row.organization in self._parts]
+        changed = self._write(trip, fit, places, left.values(), dropped)
         deleted = len(left.keys() - fit.keys())
         return Applied(unfit, lambda: sum(len(set(each.rows)) for each in changed), lambda: deleted)
 
@@ -129,39 +135,41 @@ class DispatchTaking:
             del fit[key]
         return fit, unfit
 
-    def _mind_entries(
+    def _drop(self, trip: Trip, rows: Iterable[RowName]) -> None:
+        for organization, numbers in _by_tenant(rows).items():
+            self._sidecar.drop(trip, organization, numbers)
+
+    def _write(
         self,
         trip: Trip,
-        places: _Places,
         fit: Mapping[str, _Fit],
-        given: Collection[str],
-        left: Mapping[str, RowName],
-    ) -> None:
-        """Keep the numbers of rows that go though their records do not, and drop the entries of what is gone."""
-        kept = {row: key for key, row in left.items() if key in given and key not in fit}
-        self._sidecar.keep_numbers(trip, kept)
-        gone = {row for key, row in places.entries.items() if key not in given}
-        moved = {row for key, row in places.entries.items() if key in fit and _moves(row, fit[key])}
-        self._sidecar.drop(trip, gone | moved)
-
-    def _write(self, trip: Trip, fit: Mapping[str, _Fit], places: _Places, left: Iterable[RowName]) -> list[Answer]:
-        """Delete what is left, and write rows and entries: where a record stands, else under the number that was kept
-        for it, else under a new one. The answers name the rows of which anything changed.
+        places: _Places,
+        left: Iterable[RowName],
+        dropped: Iterable[RowName],
+    ) -> list[Answer]:
+        """Delete what is left and the entries that are dropped, and write rows and entries: where a record stands, else
+        under the number that was kept for it, else under a new one. The answers name the rows of which anything
+        changed.
         """
-        gone, given = defaultdict[str, list[int]](list), defaultdict[str, list[TenantRow]](list)
-        for each in left:
-            gone[each.organization].append(each.legacy_id)
+        gone, without, given = _by_tenant(left), _by_tenant(dropped), defaultdict[str, list[TenantRow]](list)
         for key, one in sorted(fit.items()):
             row = places.rows.get(key) or places.entries.get(key)
             number = None if row is None or _moves(row, one) else row.legacy_id
             stands = number is not None and key in places.rows
             given[one.place.organization].append(_given(one, number, stands=stands))
         changed = []
-        for organization in sorted(gone.keys() | given.keys()):
+        for organization in sorted(gone.keys() | without.keys() | given.keys()):
             build = partial(writing, self._parts[organization].table, organization, self._zone)
-            statement = self._prepared.get(organization, build)
-            changed.append(trip.ask(statement, **arrays(given[organization], gone[organization])))
+            named = arrays(given[organization], gone[organization], without[organization])
+            changed.append(trip.ask(self._prepared.get(organization, build), **named))
         return changed
+
+
+def _by_tenant(rows: Iterable[RowName]) -> defaultdict[str, list[int]]:
+    found = defaultdict[str, list[int]](list)
+    for row in rows:
+        found[row.organization].append(row.legacy_id)
+    return found
 
 
 def _found(rows: Iterable[Any], room: Room) -> Found:

@@ -33,7 +33,7 @@ from adapters.prompts.prompt import Prompt
 from adapters.prompts.prompt_manager import canonical_select as new_select
 from adapters.prompts.prompt_manager import prompts
 from adapters.prompts.repository import Rows
-from adapters.prompts.sidecar import RowName, Sidecar, describe, next_number
+from adapters.prompts.sidecar import Sidecar, describe, next_number
 from harness.errors import CannotHold, Conflict
 from harness.routing import Store
 
@@ -179,7 +179,7 @@ class DispatchMapping:
         gone = connection.execute(delete(table).where(table.c.id == number)).rowcount == 1
         # Last: capture has noted the row under its sidecar's id by now.
         with together(connection) as trip:
-            self._sidecar.drop(trip, [RowName(organization, number)])
+            self._sidecar.drop(trip, organization, [number])
         return gone
 
     def _place(self, prompt: Prompt) -> tuple[LegacyScope, Table]:

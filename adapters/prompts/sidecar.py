@@ -6,7 +6,7 @@ An entry without a row keeps a record's number, for the day when legacy can hold
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import starmap
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    any_,
     case,
     delete,
     func,
@@ -117,10 +118,9 @@ class Sidecar:
             numbers = {"organizations": [r.organization for r in ids], "numbers": [r.legacy_id for r in ids]}
             trip.ask(_KEEP, ids=list(ids.values()), **numbers)
 
-    def drop(self, trip: Trip, rows: Collection[RowName]) -> None:
-        """Remove the entries of the rows."""
-        if rows:
-            trip.ask(_DROP, organizations=[r.organization for r in rows], numbers=[r.legacy_id for r in rows])
+    def drop(self, trip: Trip, organization: str, numbers: Sequence[int]) -> None:
+        """Remove the entries of a tenant's rows."""
+        trip.ask(_DROP, organization=organization, numbers=list(numbers))
 
     def release(self, trip: Trip, id: UUID) -> RowName | None:
         """Remove the entry of a record that has no row, if there is one; the row it kept the number of."""
@@ -143,8 +143,18 @@ def said(zone: str, *, created_at: Any, updated_at: Any, **values: Any) -> Any:
     return select(*(value.label(name) for name, value in values.items())).cte("said")
 
 
-def written(said: Any) -> list[CTE]:
-    """Entries that say something are made to say it, the others are removed; both name the rows whose entry changed."""
+def dropping(organization: ColumnElement[str], numbers: ColumnElement[Any]) -> Delete:
+    """Remove the entries of a tenant's rows.
+
+    Never by a join: a plan of one that is made while the sidecar holds next to nothing reads all of it, and is kept.
+    """
+    return delete(sidecar).where(sidecar.c.organization == organization, sidecar.c.legacy_id == any_(numbers))
+
+
+def written(organization: ColumnElement[str], said: Any) -> list[CTE]:
+    """A tenant's entries that say something are made to say it, the others are removed; both name the rows whose entry
+    changed.
+    """
     silent = and_(said.c.silent, *(said.c[name].is_(None) for name in _STAMPS))
     chosen: Select[Any] = select(*(said.c[column.name] for column in _SAID)).where(~silent)
     statement = insert(sidecar).from_select(list(_SAID), chosen)
@@ -152,8 +162,7 @@ def written(said: Any) -> list[CTE]:
     changed = tuple_(*rest).is_distinct_from(tuple_(*(statement.excluded[column.name] for column in rest)))
     updated = {column.name: statement.excluded[column.name] for column in rest}
     upserted = statement.on_conflict_do_update(index_elements=_KEYS, set_=updated, where=changed)
-    same = and_(*(column == said.c[column.name] for column in _KEYS))
-    removed = delete(sidecar).where(same, silent)
+    removed = dropping(organization, func.array(select(said.c.legacy_id).where(silent).scalar_subquery()))
     return [act.returning(*_KEYS).cte(name) for name, act in (("written", upserted), ("removed", removed))]
 
 
@@ -165,18 +174,8 @@ _ENTRY = [*(column.name for column in _SAID), "silent"]
 
 def _writing(zone: str) -> Executable:
     given = {column.name: parameter(column.name, unbounded(column)) for column in _SAID}
-    done = written(said(zone, silent=parameter("silent", Boolean), **given))
+    done = written(given["organization"], said(zone, silent=parameter("silent", Boolean), **given))
     return union_all(*(select(act) for act in done))
-
-
-def _rows_given() -> Any:
-    arrays = texts("organizations"), parameter("numbers", ARRAY(Integer))
-    return func.unnest(*arrays).table_valued("organization", "legacy_id", name="gone").render_derived(name="gone")
-
-
-def _dropping() -> Delete:
-    gone = _rows_given()
-    return delete(sidecar).where(*(column == gone.c[column.name] for column in _KEYS))
 
 
 def _keeping() -> Executable:
@@ -186,6 +185,6 @@ def _keeping() -> Executable:
     return statement.on_conflict_do_nothing(index_elements=_KEYS)
 
 
-_DROP = Prepared(_dropping())
+_DROP = Prepared(dropping(parameter("organization", Text), parameter("numbers", ARRAY(Integer))))
 _KEEP = Prepared(_keeping())
 _RELEASE = Prepared(delete(sidecar).where(sidecar.c.id == parameter("id", Uuid)).returning(*_KEYS))

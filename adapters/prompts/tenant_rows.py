@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from adapters.postgres.prepared import parameter
 from adapters.prompts.dispatch import EPOCH, instant, local_stamp
-from adapters.prompts.sidecar import Entry, next_number, said, written
+from adapters.prompts.sidecar import Entry, dropping, next_number, said, written
 
 _ROW: dict[str, TypeEngine[Any]] = {
     "genai_type": Integer(),
@@ -70,8 +70,8 @@ class TenantRow(NamedTuple):
     entry: Entry
 
 
-def arrays(rows: Iterable[TenantRow], gone: Iterable[int]) -> dict[str, list[Any]]:
-    """The parameters of ``writing``; the rows of the numbers ``gone`` are deleted."""
+def arrays(rows: Iterable[TenantRow], gone: Iterable[int], dropped: Iterable[int]) -> dict[str, list[Any]]:
+    """The parameters of ``writing``; the rows of the numbers ``gone`` are deleted, the entries of those ``dropped``."""
     rows = list(rows)
     records, entries = [row.record for row in rows], [row.entry for row in rows]
     return {
@@ -91,6 +91,7 @@ def arrays(rows: Iterable[TenantRow], gone: Iterable[int]) -> dict[str, list[Any
         "version": [entry.version for entry in entries],
         "silent": [entry.silent for entry in entries],
         "gone": sorted(gone),
+        "dropped": sorted(dropped),
     }
 
 
@@ -100,22 +101,25 @@ def writing(table: Table, organization: str, zone: str) -> Executable:
     unnested = func.unnest(*columns).table_valued(*_GIVEN, name="given").render_derived(name="given")
     number = func.coalesce(unnested.c.number, next_number(table)).label("number")
     given = select(number, *(unnested.c[name] for name in _GIVEN if name != "number")).cte("numbered")
+    tenant = literal(organization, Text)
     entries = written(
+        tenant,
         said(
             zone,
-            organization=literal(organization, Text),
+            organization=tenant,
             legacy_id=given.c.number,
             id=given.c.key,
             **{name: given.c[name] for name in ("name", "description", "type", "version", *_STAMPS, "silent")},
-        )
+        ),
     )
     chosen = [local_stamp(given.c[name], zone) if name in _STAMPS else given.c[name] for name in _ROW]
     added = insert(table).from_select(["id", *_ROW], select(given.c.number, *chosen).where(~given.c.stands))
     changed = _updating(table, given.c, zone)
     removed = delete(table).where(table.c.id == any_(parameter("gone", ARRAY(Integer)))).cte("gone")
+    dropped = dropping(tenant, parameter("dropped", ARRAY(Integer))).cte("dropped")
     own = [act.returning(table.c.id).cte(name) for name, act in (("added", added), ("changed", changed))]
     numbers = [select(act.c.legacy_id) for act in entries] + [select(act.c.id) for act in own]
-    return union_all(*numbers).add_cte(removed)
+    return union_all(*numbers).add_cte(removed, dropped)
 
 
 def _updating(table: Table, given: Any, zone: str) -> Any:

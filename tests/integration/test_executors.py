@@ -38,7 +38,7 @@ def workers_for(settings: Settings, monkeypatch: pytest.MonkeyPatch, **more: str
     for name, value in environment(settings, **more).items():
         monkeypatch.setenv(name, value)
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1", silence_logs=False
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", host="127.0.0.1", silence_logs=False
     ) as found:
         found.wait_for_workers(2, timeout=60)
         yield found
@@ -136,7 +136,7 @@ def test_a_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 
     monkeypatch.setattr("adapters.executors.dask._SECONDS", 1.0)
-    nobody = LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1", silence_logs=False)
+    nobody = LocalCluster(n_workers=0, dashboard_address=":0", host="127.0.0.1", silence_logs=False)
     with nobody, pytest.raises(ConfigError, match="no worker"), cluster(address_of(nobody)):
         pass
 
