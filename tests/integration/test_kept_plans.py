@@ -37,7 +37,6 @@ def worker(carried_migration: Migration) -> Iterator[Stores]:
     """The stores of a worker that carried one scope's rows back, as they were made and went, again and again."""
     migration = carried_migration
     migration.route(100)
-    migration.sql("ANALYZE crossfade.sidecar")
     with opened(migration.app.settings, bulk=True, application="crossfade-test") as stores:
         carrier = stores.carrier_from(Store.NEW)
         for _ in range(ROUNDS):
@@ -49,6 +48,7 @@ def worker(carried_migration: Migration) -> Iterator[Stores]:
             assert carrier.carry_batch().upserted == 3
             migration.new_sql("DELETE FROM prompts")
             assert carrier.carry_batch().deleted == 3
+            migration.sql("ANALYZE crossfade.sidecar")  # empty again
         yield stores
 
 
