@@ -57,7 +57,7 @@ class PresentRows:
         with speaking_for(self._store), self._asking.connect() as connection:
             rows = [row for name, noted in by_part.items() for row in self._by_each_scope(connection, name, noted)]
             with together(connection) as trip:
-                trip.ask(_LOOKING_UP)
+                trip.ask(_ONE_BY_ONE if any(self._parts[name].whole_scopes for name in by_part) else _LOOKING_UP)
                 asked = [self._of_part(trip, self._parts[name], noted, named[name]) for name, noted in by_part.items()]
                 # A record whose row went may live on in another one (deleted here, saved anew there).
                 keys = {note.key for noted in by_part.values() for note in noted if note.key is not None}
@@ -116,7 +116,6 @@ class PresentRows:
     def _of_part(self, trip: Trip, part: Part, notes: Iterable[Note], local: Collection[str]) -> Answer:
         """The part's rows that the notes name, and those of their scopes, if these can be told in one condition."""
         if part.where_scopes is not None and (wholes := self._wholes(notes)):
-            trip.ask(_ONE_BY_ONE)
             return trip.ask_named(self._by_scopes(part), scopes=wholes, local=sorted(local))
         return trip.ask_named(self._by_local(part), local=sorted(local))
 
@@ -184,7 +183,7 @@ class PresentRows:
 _LOOKING_UP = Prepared(text(f"SELECT {LOOKING_UP}"))
 # Between two vacuums a scope that is written to often leaves rows behind that are long gone. A scan of the index alone
 # marks those that it meets, for all who come later; one that makes a bitmap meets them all again each time.
-_ONE_BY_ONE = Prepared(text("SELECT set_config('enable_bitmapscan', 'off', true)"))
+_ONE_BY_ONE = Prepared(text(f"SELECT {LOOKING_UP}, set_config('enable_bitmapscan', 'off', true)"))
 
 
 def _named(part: Part, condition: ColumnElement[bool]) -> Select[Any]:
