@@ -84,14 +84,13 @@ def sort_out(
     asked = {key for key in map(present.guess, notes) if key is not None}
     scopes = {note.scope for note in notes if note.scope is not None}
     with beginning(taking, precedence=precedence) as trip:
-        locked = lock_scopes(trip, {note.scope for note in notes})
+        authority = _placed(lock_scopes(trip, {note.scope for note in notes})(), taker)
         look = taker.tables.look(trip, asked, scopes)
-        authority = _placed(locked(), taker)
-    mine = [note for note in notes if note.scope in authority]
+        mine = [note for note in notes if note.scope in authority]
+        rows = present.of(_ours(mine, authority, taker.store))  # meanwhile the taker looks
+        found = look()
     for _ in range(_LOOKS):
-        ours = [note for note in mine if authority[note.scope] is taker.store.other or note.cascade]
-        rows = present.of(ours)
-        keys, found, named = _keys(ours, rows), look(), {row.scope_ for row in rows if row.scope_ is not None}
+        keys, named = _keys(_ours(mine, authority, taker.store), rows), {row.scope_ for row in rows} - {None}
         # What no note names and yet was read with its scope: enough is known of it if it stands where it stood.
         asked |= {row.key_ for row in rows if found.scopes.get(row.key_, ...) == row.scope_}
         with together(taking) as trip:
@@ -107,11 +106,16 @@ def sort_out(
             turned = [note for note in mine if authority[note.scope] is taker.store and not note.cascade]
             places = {(note.scope, note.key) for note in present.keyed(turned) if note.scope is not None}
             return _decided(Batch(mine, turned=places, found=found), keys, rows, there, authority, taker.store, done)
-        asked, look = set(), Found  # what is asked from now on is asked under more locks
-        if touched <= authority.keys():
-            continue  # read again: only what is read under the lock may be written
-        mine = _without(mine, rows, there, authority, present)
+        if not touched <= authority.keys():
+            mine = _without(mine, rows, there, authority, present)
+        # Once more: only what is read under the lock may be written, and all is asked under more locks from now on.
+        asked, found, rows = set(), Found(), present.of(_ours(mine, authority, taker.store))
     return Batch()
+
+
+def _ours(notes: Iterable[Note], authority: Mapping[str | None, Store], taking: Store) -> list[Note]:
+    """Those of the notes that this direction carries: the giver's store has authority, or a cascade took the record."""
+    return [note for note in notes if authority[note.scope] is taking.other or note.cascade]
 
 
 def _placed(locked: dict[str | None, Store], taker: Taker) -> dict[str | None, Store]:
