@@ -105,7 +105,10 @@ def sort_out(
             done = carried_cascades(taking, [note.seq for note in mine if note.cascade])
             turned = [note for note in mine if authority[note.scope] is taker.store and not note.cascade]
             places = {(note.scope, note.key) for note in present.keyed(turned) if note.scope is not None}
-            return _decided(Batch(mine, turned=places, found=found), keys, rows, there, authority, taker.store, done)
+            batch = Batch(mine, turned=places, found=found)
+            at_rest = {row.key_ for row in present.beside(mine, rows) if there.get(row.key_, ...) == row.scope_}
+            keys -= at_rest.intersection(found.steady)
+            return _decided(batch, keys, rows, there, authority, taker.store, done)
         if not touched <= authority.keys():
             mine = _without(mine, rows, there, authority, present)
         # Once more: only what is read under the lock may be written, and all is asked under more locks from now on.

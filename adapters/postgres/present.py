@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.notes import Note, Rows
-from adapters.postgres.part import Part, texts
+from adapters.postgres.part import REASON, Part, texts
 from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared, PreparedByShape
 from adapters.postgres.trip import LOOKING_UP, Answer, Trip, together
@@ -141,6 +141,24 @@ class PresentRows:
     def widens(self, note: Note) -> bool:
         """Whether the note stands for its whole scope."""
         return not note.of_record or self._parts[note.part].whole_scopes
+
+    def beside(self, notes: Iterable[Note], rows: Iterable[Any]) -> list[Any]:
+        """Those of the rows that no note stands for: they were read because of another one of their scope.
+
+        One that the other store can hold, and has where it is, is there as it should be: whatever changes it is noted.
+        """
+        records, scopes = set[str](), set[str | None]()
+        for note in notes:
+            if note.of_record:
+                records.update(filter(None, (note.key, note.local)))
+            else:
+                scopes.add(note.scope)
+        return [
+            row
+            for row in rows
+            if not (row.key_ in records or row.local in records or row.scope_ in scopes)
+            and getattr(row, REASON) is None
+        ]
 
     def samples(self, among: Callable[[ColumnElement[str]], ColumnElement[bool]]) -> list[Note]:
         """A note of some record of each part in one of the scopes ``among`` chooses, if there is one.

@@ -25,10 +25,14 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The scope in which each of some records stands in a store, by canonical key; ``places`` is the store's own."""
+    """The scope in which each of some records stands in a store, by canonical key; ``places`` is the store's own.
+
+    ``steady``: those that stay as they are whatever becomes of others in their scopes, where the store can tell.
+    """
 
     scopes: Mapping[str, str | None] = field(default_factory=dict)
     places: Any = None
+    steady: Collection[str] = frozenset()
 
 
 class Taking(Protocol):

@@ -182,7 +182,9 @@ def _found(rows: Iterable[Any], room: Room) -> Found:
             places.rows[key], scopes[key] = RowName(organization, number), scope
         else:
             places.entries[key] = RowName(organization, number)
-    return Found(scopes, places)
+    # A row that was left behind may take the place of one that stands, when it has to give way to another.
+    crowded = {standing.scope for standing in room.rows if standing.unfit}
+    return Found(scopes, places, {standing.key for standing in room.rows if standing.scope not in crowded})
 
 
 def _moves(row: RowName, one: _Fit) -> bool:
