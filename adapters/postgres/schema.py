@@ -67,8 +67,13 @@ dirty = Table(
     Column("noted_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("cascade", Boolean, nullable=False, server_default=text("false")),
     Index("dirty_scope", "scope"),
-    # A queue: nearly every row is dead soon, so vacuum goes by their number and not by a share of the table.
-    postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
+    # A queue: nearly every row is dead soon, so vacuum goes by their number and not by a share of the table. To cut the
+    # file short it would lock writers out. https://www.postgresql.org/docs/current/sql-createtable.html
+    postgresql_with={
+        "autovacuum_vacuum_scale_factor": 0,
+        "autovacuum_vacuum_threshold": 1000,
+        "vacuum_truncate": "false",
+    },
     comment="Which record of which scope changed here and is not yet carried over",
 )
 

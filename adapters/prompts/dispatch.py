@@ -82,6 +82,7 @@ sidecar = Table(
     Column("xmin", Text, system=True),
     CheckConstraint("char_length(name) BETWEEN 1 AND 255", name="sidecar_name_length"),
     CheckConstraint("version > 0", name="sidecar_version_positive"),
+    postgresql_with={"vacuum_truncate": "false"},  # to cut the file short, writers would be locked out
 )
 
 

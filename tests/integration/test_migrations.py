@@ -199,7 +199,7 @@ def test_down_removes_every_trace(databases: Databases, dump: Dump, which: Any) 
         after = dump(url)
         upgrade(engine, which)
         assert dump(url) == after
-        assert current(engine, which) == {"legacy": "0004", "new": "0010"}[which]
+        assert current(engine, which) == {"legacy": "0005", "new": "0011"}[which]
         downgrade(engine, which)
         assert current(engine, which) is None
         downgrade(engine, which)
@@ -393,7 +393,7 @@ engine.dispose()
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert current(new_engine, "new") == "0010"
+    assert current(new_engine, "new") == "0011"
 
 
 def test_a_revision_from_the_future_is_explained(prepared_new: Engine) -> None:
