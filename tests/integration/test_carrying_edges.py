@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,9 @@ from fix_postgres import Databases
 from fix_stores import Migration, create_tenants, migration_between
 from sqlalchemy import text
 
+from adapters.postgres.taking import Applied
+from adapters.postgres.trip import Trip
+from adapters.prompts.dispatch_taking import DispatchTaking
 from adapters.prompts.prompt import Prompt, PromptType
 from harness.cli.shares import ramp_shares
 from harness.config import CatchupSettings, MigrationSettings
@@ -290,3 +294,41 @@ def test_scope_that_a_record_left_is_read_without_it(carried_migration: Migratio
         assert router.settle(30)
         assert prompts.find_enabled_by_project("acme/project-1/incident-summary") is None
     assert_equal(carried_migration)
+
+
+def test_a_neighbour_that_stands_as_it_should_is_not_written_again(
+    carried_migration: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the way back whole scopes are read; what is written is what was noted."""
+    carried_migration.route(100)
+    scope = "acme/project-1/incident-summary"
+    new = carried_migration.stores.new_repository
+    changed, neighbour = new.save(prompt(scope, enabled=True)), new.save(prompt(scope, enabled=False))
+    given = list[set[str]]()
+    make_equal = DispatchTaking.make_equal
+
+    def seen(self: DispatchTaking, trip: Trip, keys: set[str], *rest: Any) -> Applied:
+        given.append(set(keys))
+        return make_equal(self, trip, keys, *rest)
+
+    monkeypatch.setattr(DispatchTaking, "make_equal", seen)
+    assert carried_migration.drain() == 0
+    assert given == [{str(changed.id), str(neighbour.id)}]
+    new.update(replace(changed, content="Changed."))
+    assert_equal(carried_migration)
+    assert given[1:] == [{str(changed.id)}]
+
+
+def test_a_tenant_that_is_gone_leaves_no_entries(carried_migration: Migration) -> None:
+    """What new deletes of a tenant that legacy has dropped meanwhile is forgotten there, too."""
+    carried_migration.route(100)
+    new = carried_migration.stores.new_repository
+    stays, goes = (new.save(prompt(f"{tenant}/project-1/incident-summary")) for tenant in ("acme", "umbra"))
+    assert carried_migration.drain() == 0
+    entries = "SELECT id FROM crossfade.sidecar ORDER BY organization"
+    assert [row[0] for row in carried_migration.sql(entries)] == [stays.id, goes.id]
+    carried_migration.sql("DROP SCHEMA dispatch_organization_umbra CASCADE")
+    carried_migration.sql("DELETE FROM dispatch_core.organization WHERE slug = 'umbra'")
+    carried_migration.new_sql("DELETE FROM prompts WHERE id = :id", id=goes.id)
+    assert carried_migration.drain() == 0
+    assert [row[0] for row in carried_migration.sql(entries)] == [stays.id]
