@@ -1,7 +1,8 @@
 """What guard and capture cost a writer, and whether catch-up outruns the writers.
 
-Rounds with and without triggers take turns, so that the machine's noise hits both. What a round with triggers has
-noted is then drained by one, two or four processes. No catch-up runs while writers are timed.
+Short laps without triggers, with guard and capture, and with a trigger that does nothing but note a constant (the bare
+limit of what is noted by triggers) take turns, so that the machine's noise hits all of them. What the laps with
+capture have noted is then drained by one, two or four processes. No catch-up runs while writers are timed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from harness.catchup import Carried
 from harness.routing import Store
 
 CREWS = (1, 2, 4, 1, 2, 4)  # workers that drain after each round
-ROUND_SECONDS = 1.5
+LAPS = 6  # before each drain
+LAP_SECONDS = 0.5
 TRIGGERS_GOAL = 0.75  # of the throughput without them
 CARRYING_GOAL = 2.0  # times the writers' throughput
 
@@ -38,20 +40,22 @@ def measure() -> list[Row]:
 
 
 def _one_way(writers: Writers, workers: Sequence[Hand], store: Store) -> list[Row]:
-    bare: list[Report] = []
-    guarded: list[Report] = []
+    bare, noting, guarded = list[Report](), list[Report](), list[Report]()
     drained: dict[int, list[tuple[Carried, float]]] = defaultdict(list)
     writers.write(store.value, 0.5)  # so that plans, caches and the workers' statements are warm
     for crew in (1, 2, 4):
         writers.write(store.value, 0.2)
         _drain(workers[:crew], store)
     for crew in CREWS:
-        bare += writers.write(f"bare {store}", ROUND_SECONDS)
-        guarded += writers.write(store.value, ROUND_SECONDS)
+        for _ in range(LAPS):
+            bare += writers.write(f"bare {store}", LAP_SECONDS)
+            guarded += writers.write(store.value, LAP_SECONDS)
+            noting += writers.write(f"noting {store}", LAP_SECONDS)
         drained[crew].append(_drain(workers[:crew], store))
-    off, on = _each(bare), _each(guarded)
+    off, limit, on = _each(bare), _each(noting), _each(guarded)
     rows = [
         Row(f"{store}: a write, no trigger", off, note=_rate(off, "writes")),
+        Row(f"{store}: a write, a constant noted", limit, note=f"{_rate(limit, 'writes')}, {off / limit:.2f}"),
         Row(f"{store}: a write, guard and capture", on, off / TRIGGERS_GOAL, f"{_rate(on, 'writes')}, {off / on:.2f}"),
     ]
     for crew, found in sorted(drained.items()):

@@ -55,6 +55,7 @@ def measure(pause: float = 0.0) -> list[Row]:
         stage = stack.enter_context(staged(time.monotonic, MoveSettings(drain_seconds=DRAIN_SECONDS)))
         writers, sampler = Writers(stage, stack), Sampler(stage, stack)
         with catching_up(stage, CATCHUP_WORKERS):
+            stage.await_carrying()
             writers.begin(Store.LEGACY, pause)
             time.sleep(WARM_SECONDS)
             steady = {Store.LEGACY: _steady()}

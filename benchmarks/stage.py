@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from adapters.postgres.embedded import EmbeddedServer
 from adapters.postgres.migrations import upgrade
 from adapters.prompts import invented
 from adapters.prompts.canonical import COLUMNS, LEGACY_TYPES
+from adapters.prompts.dispatch import tenant_schema
 from adapters.prompts.migration import Stores, opened
 from adapters.prompts.prompt_manager import prompts
 from harness.catchup import drain
@@ -29,25 +31,48 @@ from harness.cli.verify import verify_stores
 from harness.config import LegacySettings, MoveSettings, NewSettings, Settings
 from harness.ports import Clock
 from harness.records import Verdict
+from harness.routing import Store
 
 ORGANIZATIONS = 2
 PROJECTS = 50  # of each organization; with five types to a project, 500 scopes
 SEED = 1
 
+_NOTING = """
+CREATE TABLE noted (seq bigserial PRIMARY KEY, part text, scope text, local text, noted_at timestamptz DEFAULT now());
+CREATE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO public.noted (part, scope, local) VALUES ('part', 'scope', 'local');
+  IF TG_OP = 'DELETE' THEN
+    RETURN OLD;
+  END IF;
+  RETURN NEW;
+END
+$$
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """``bare`` is a third database: both stores' tables with the same rows, without guard and capture."""
+    """``bare`` is a third database: both stores' tables with the same rows, without guard and capture.
+
+    ``noting`` is another such, where a trigger notes a constant for each row that is written, and does nothing else.
+    """
 
     settings: Settings
     bare: str
+    noting: str
     scopes: tuple[str, ...]
 
     @property
     def urls(self) -> dict[str, str]:
         """Databases by the names that ``writer.Round`` has for them."""
         legacy, new = self.settings.legacy.url, self.settings.new.url
-        return {"legacy": legacy, "new": new, "bare legacy": self.bare, "bare new": self.bare}
+        beside = {f"{kind} {store}": url for kind, url in self._beside.items() for store in Store}
+        return {"legacy": legacy, "new": new} | beside
+
+    @property
+    def _beside(self) -> dict[str, str]:
+        return {"bare": self.bare, "noting": self.noting}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,6 +95,16 @@ class Stage:
             ramp_shares(app, stores, None, writes, "a benchmark")
             return said.getvalue()
 
+    def await_carrying(self, seconds: float = 60.0) -> None:
+        """Wait until catch-up, which somebody has just started, carries over a note that is made here."""
+        place, until = sql.Identifier(tenant_schema(invented.ORGANIZATIONS[0]), "prompt"), time.monotonic() + seconds
+        with psycopg.connect(self.urls["legacy"], autocommit=True) as connection:
+            touch = "UPDATE {} SET updated_at = now() WHERE id = (SELECT min(id) FROM {})"
+            connection.execute(sql.SQL(touch).format(place, place))
+            while connection.execute("SELECT EXISTS (SELECT FROM crossfade.dirty)").fetchone() == (True,):
+                assert time.monotonic() < until, f"catch-up carried nothing over within {seconds:.0f} s"
+                time.sleep(0.01)
+
     def settle(self, clock: Clock) -> None:
         """Carry over what is noted, and fail unless every row of both stores is equal then."""
         with self.opened() as (app, stores, _):
@@ -81,15 +116,18 @@ class Stage:
 @contextmanager
 def staged(clock: Clock, move: MoveSettings | None = None) -> Iterator[Stage]:
     with EmbeddedServer() as server:
-        legacy, new, bare = (server.create_database(name) for name in ("dispatch", "prompt_manager", "bare"))
+        names = "dispatch", "prompt_manager", "bare", "noting"
+        legacy, new, bare, noting = (server.create_database(name) for name in names)
         _make_durable(bare)
         settings = Settings(legacy=LegacySettings(url=legacy), new=NewSettings(url=new), move=move or MoveSettings())
-        stage = Stage(settings, bare, _scopes())
+        stage = Stage(settings, bare, noting, _scopes())
         with stage.opened() as (app, stores, _):
             invented.create(stores.legacy, SEED, organizations=ORGANIZATIONS, projects=PROJECTS, odd=False)
             prepare_stores(app, stores, id_index=True, reason="a benchmark")
             backfill_stores(app, stores)
             _furnish(bare, stores)
+            _furnish(noting, stores)
+            _note_constants(noting)
         stage.settle(clock)
         yield stage
 
@@ -111,6 +149,18 @@ def _furnish(bare: str, stores: Stores) -> None:
         columns = [prompts.c[name] for name in COLUMNS]
         with stores.new.connect() as full, beside.new.begin() as empty:
             empty.execute(insert(prompts), [dict(row._mapping) for row in full.execute(select(*columns))])
+
+
+def _note_constants(database: str) -> None:
+    """The least that capture by a trigger can be, on the tables of both stores."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(_NOTING)
+        tables = [sql.Identifier(tenant_schema(slug), "prompt") for slug in invented.ORGANIZATIONS[:ORGANIZATIONS]]
+        for table in [*tables, sql.Identifier("prompts")]:
+            each = (
+                "CREATE TRIGGER noting BEFORE INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION noting()"
+            )
+            connection.execute(sql.SQL(each).format(table))
 
 
 def _scopes() -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def sort_out(
     What a cascade took is deleted in the scope it was taken from, once: a record that is saved there afterwards stays.
     Raises Conflict for a key under which both stores hold a record of their own, and StandAside.
     """
-    asked = {key for key in map(present.guess, notes) if key is not None}
+    asked = present.guesses(notes)
     scopes = {note.scope for note in notes if note.scope is not None}
     with beginning(taking, precedence=precedence) as trip:
         authority = _placed(lock_scopes(trip, {note.scope for note in notes})(), taker)

@@ -63,9 +63,7 @@ class PresentRows:
                 keys = {note.key for noted in by_part.values() for note in noted if note.key is not None}
                 asked += self._elsewhere(trip, keys, named)
                 rows.extend(row for answer in asked for row in answer.rows)
-        for row in rows:
-            if self._parts[row.part_].guessed is not None:
-                self._learn(row)
+        self._learn(rows)
         return list({(row.part_, row.local): row for row in rows}.values())
 
     def keyed(self, notes: Iterable[Note]) -> list[Note]:
@@ -77,26 +75,35 @@ class PresentRows:
         named = (note._replace(key=note.key or keys.get((note.part, str(note.local)))) for note in notes)
         return [note for note in named if note.key is not None or not note.of_record]
 
-    def guess(self, note: Note) -> str | None:
-        """The key of the note's record, if it names one: the one it says, or the one that its row had or must have had.
+    def guesses(self, notes: Iterable[Note]) -> set[str]:
+        """The keys of the notes' records: those that they say, or those that their rows had or must have had.
 
-        The row may be another record's by now.
+        A row may be another record's by now.
         """
-        if note.key is not None or note.local is None:
-            return note.key
-        guessed = self._parts[note.part].guessed
-        return self._learnt.get((note.part, note.local)) or (None if guessed is None else guessed(note.local))
+        parts, learnt, found = self._parts, self._learnt, set[str]()
+        for note in notes:
+            key = note.key
+            if key is None and note.local is not None:
+                guessed = parts[note.part].guessed
+                key = learnt.get((note.part, note.local)) or (None if guessed is None else guessed(note.local))
+            if key is not None:
+                found.add(key)
+        return found
 
-    def _learn(self, row: Any) -> None:
-        """Keep a row's key, where it is not the one that would be guessed."""
-        guessed, place = self._parts[row.part_].guessed, (row.part_, row.local)
-        assert guessed is not None  # noqa: S101 - the caller has looked; for the type checker
-        if row.key_ == guessed(row.local):
-            self._learnt.pop(place, None)
-            return
-        if len(self._learnt) >= _MOST_LEARNT:
-            self._learnt.clear()
-        self._learnt[place] = row.key_
+    def _learn(self, rows: Iterable[Any]) -> None:
+        """Keep the rows' keys, where they are not those that would be guessed."""
+        parts, learnt = self._parts, self._learnt
+        for row in rows:
+            guessed = parts[row.part_].guessed
+            if guessed is None:
+                continue
+            if row.key_ == guessed(row.local):
+                if learnt:
+                    learnt.pop((row.part_, row.local), None)
+                continue
+            if len(learnt) >= _MOST_LEARNT:
+                learnt.clear()
+            learnt[(row.part_, row.local)] = row.key_
 
     @property
     def by_row(self) -> bool:

@@ -47,6 +47,12 @@ def legacy_id(organization: str, number: int) -> uuid.UUID:
     return uuid.uuid3(NAMESPACE, f"{organization}/{number}")
 
 
+@lru_cache(maxsize=65_536)
+def legacy_key(organization: str, number: str) -> str:
+    """The same as text, of a number as text."""
+    return str(legacy_id(organization, int(number)))
+
+
 def scope_name(organization: str, project: int, genai_type: int, reading: Reading) -> str:
     """The scope of a project's prompts of a type: what ``find_enabled_by_project`` asks for."""
     place = f"{organization}/project-{project}"
