@@ -23,8 +23,8 @@ from adapters.prompts.migration import opened
 from benchmarks.stage import Stage
 from benchmarks.writer import Report, Round, Writer
 from harness.catchup import Carried, drain
-from harness.config import Settings
 from harness.routing import Store
+from harness.settings import Settings
 
 WRITERS = 4
 SAMPLE_SECONDS = 0.01

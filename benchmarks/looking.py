@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.row import Figures, Row
-from harness.config import GateSettings
+from harness.deciding import GateSettings
 from harness.gates.finding import Terms
 from harness.sequences import Side, bounds, side, trials_to_pass
 from harness.words import count, share

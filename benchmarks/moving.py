@@ -21,9 +21,9 @@ from benchmarks.crew import Sampler, Samples, Writers, catching_up
 from benchmarks.row import Row
 from benchmarks.stage import SEED, Stage, staged
 from benchmarks.writer import Report
-from harness.config import MoveSettings
 from harness.errors import Refused
 from harness.routing import Store
+from harness.settings import MoveSettings
 
 MOVES = 30
 CATCHUP_WORKERS = 1

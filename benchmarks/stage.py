@@ -19,7 +19,7 @@ from adapters.postgres.embedded import EmbeddedServer
 from adapters.postgres.migrations import upgrade
 from adapters.prompts import invented
 from adapters.prompts.canonical import COLUMNS, LEGACY_TYPES
-from adapters.prompts.dispatch import tenant_schema
+from adapters.prompts.dispatch_tables import tenant_schema
 from adapters.prompts.migration import Stores, opened
 from adapters.prompts.prompt_manager import prompts
 from harness.catchup import drain
@@ -28,10 +28,15 @@ from harness.cli.backfill import backfill_stores
 from harness.cli.prepare import prepare_stores
 from harness.cli.shares import ramp_shares
 from harness.cli.verify import verify_stores
-from harness.config import LegacySettings, MoveSettings, NewSettings, Settings
 from harness.ports import Clock
 from harness.records import Verdict
 from harness.routing import Store
+from harness.settings import (
+    LegacySettings,
+    MoveSettings,
+    NewSettings,
+    Settings,
+)
 
 ORGANIZATIONS = 2
 PROJECTS = 50  # of each organization; with five types to a project, 500 scopes

@@ -18,9 +18,9 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from adapters.postgres.guard import NO_AUTHORITY
+from adapters.postgres.guarding import NO_AUTHORITY
 from adapters.prompts.canonical import LegacyScope, parse_scope
-from adapters.prompts.dispatch import tenant_schema
+from adapters.prompts.dispatch_tables import tenant_schema
 
 _OTHER = {"legacy": "new", "new": "legacy"}
 _PAUSE_SECONDS = 0.001  # between the two commits of a move both stores refuse

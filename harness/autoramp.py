@@ -13,7 +13,7 @@ from enum import StrEnum
 from threading import Event
 from typing import Protocol
 
-from harness.config import RampSettings
+from harness.deciding import RampSettings
 from harness.errors import CommandLocked, MismatchFound, Refused, StoreUnavailable
 from harness.failpoints import passing
 from harness.gates import STATISTICAL, Gate, decide

@@ -17,10 +17,10 @@ from decimal import ROUND_UP, Decimal
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from harness.config import RuleSettings
 from harness.noise import WHOLE, Counts, FieldKey, Noisy
 from harness.routing import Store
 from harness.sequences import Side, bounds, side
+from harness.settings import RuleSettings
 from harness.words import counted, named
 
 _MARGIN = 2  # times the greatest distance that was seen: a proposed tolerance

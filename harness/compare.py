@@ -16,11 +16,11 @@ from typing import Any
 from deepdiff import DeepDiff
 from deepdiff.model import AttributeRelationship, DiffLevel
 
-from harness.config import RuleSettings
 from harness.errors import ConfigError
 from harness.order import are_records, side_by_side
 from harness.records import FieldDifference
 from harness.routing import Store
+from harness.settings import RuleSettings
 
 PRESENCE = "presence"  # one answer is None
 OUTCOME = "outcome"  # an error on one side, or another error

@@ -23,12 +23,12 @@ from threading import Event
 from types import MappingProxyType
 from typing import NoReturn, Protocol
 
-from harness.config import MoveSettings
 from harness.errors import CrossfadeError, Refused, StoreContended, StoreTimeout, StoreUnavailable
 from harness.failpoints import passing
 from harness.phases import Phase
 from harness.ports import Clock
 from harness.routing import Store
+from harness.settings import MoveSettings
 
 LONGEST_PAUSE = 2.0
 

@@ -20,9 +20,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.compare import LENGTH, OTHER, OUTCOME, PRESENCE, Comparison, Difference, Outcome, Pair, distance
-from harness.config import RuleSettings
 from harness.errors import StoreUnavailable
 from harness.operations import operations_of
+from harness.settings import RuleSettings
 
 Mark = Callable[[], Hashable]  # another value after anything was written to the store than before
 FieldKey = tuple[str, str]  # operation, field

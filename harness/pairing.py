@@ -7,9 +7,9 @@ with the share of reads; docs/gates.md says what follows from that.
 
 from __future__ import annotations
 
-from harness.config import ShadowSettings
 from harness.recorder import Track
 from harness.routing import Store
+from harness.settings import ShadowSettings
 from harness.statistics import Paired
 
 

@@ -19,7 +19,6 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from harness.bound import Bound
 from harness.compare import Comparison, check_rules
-from harness.config import RuleSettings, ShadowSettings
 from harness.handover import Handover
 from harness.live import LiveRoute
 from harness.operations import Operation, operations_of
@@ -27,6 +26,7 @@ from harness.ports import Carrier, Clock, Publisher, Routes, SampleSink
 from harness.recorder import ROLL_UP_SECONDS, Recorder, RollUp, Track
 from harness.routed import Wiring, apart, routed_read
 from harness.routing import RouteView, Store
+from harness.settings import RuleSettings, ShadowSettings
 from harness.shadow import PAUSE_SECONDS, Shadow
 from harness.statistics import Drop, Failure, Statistics
 from harness.underway import UnderWay

@@ -19,13 +19,13 @@ from typing import Any
 from harness.bound import Bound
 from harness.breaker import Breaker
 from harness.compare import Comparison, Outcome, Pair
-from harness.config import ShadowSettings
 from harness.errors import CannotHold, NoAuthority, RepositoryError, StoreUnavailable
 from harness.pairing import Pairing
 from harness.ports import Clock
 from harness.recorder import Recorder, Track
 from harness.records import FieldDifference, MismatchSample
 from harness.routing import Store
+from harness.settings import ShadowSettings
 from harness.statistics import Drop, Failure, Result, Role
 from harness.workers import Worker, Workers
 

@@ -21,7 +21,6 @@ from threading import Event
 from typing import Any, Protocol
 
 from harness import looking
-from harness.config import VerifySettings
 from harness.errors import CrossfadeError
 from harness.failpoints import passing
 from harness.looking import Looker
@@ -29,6 +28,7 @@ from harness.narrowing import MILLION, Cells, Plan, Segment, Sums, differing
 from harness.ports import Clock
 from harness.records import Kind, RowDifference, Verdict, Verification
 from harness.routing import Store
+from harness.settings import VerifySettings
 
 _MOST_LOOKED_AT = 10_000  # rows in one look; more differing rows are looked at in turns
 _POLL = 0.2

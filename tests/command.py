@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import failpoints
 from harness.cli.main import COMMANDS, main
-from harness.config import Settings
+from harness.settings import Settings
 
 # Processes are forked from one that has imported everything: nearly all of a short command's time is imports.
 _context = multiprocessing.get_context("forkserver")

@@ -24,8 +24,8 @@ from adapters.postgres.embedded import EmbeddedServer
 from adapters.postgres.ledger.opening import open_ledger
 from adapters.postgres.migrations import upgrade
 from adapters.postgres.pool import open_engine
-from harness.config import PoolSettings
 from harness.routing import Store
+from harness.settings import PoolSettings
 
 POOL = PoolSettings()
 _ROOM = 4 * 2**30  # bytes; a server of the tests never holds more than a part of that

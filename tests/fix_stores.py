@@ -20,7 +20,7 @@ from sqlalchemy.schema import CreateSchema
 
 from adapters.postgres.apply import set_applying
 from adapters.prompts.canonical import Reading
-from adapters.prompts.dispatch import tenant_schema, tenant_tables
+from adapters.prompts.dispatch_tables import tenant_schema, tenant_tables
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping
 from adapters.prompts.migration import Stores, opened
 from adapters.prompts.repository import SqlPromptRepository
@@ -29,9 +29,9 @@ from harness.cli.app import App
 from harness.cli.backfill import backfill_stores
 from harness.cli.prepare import prepare_stores
 from harness.cli.verify import verify_stores
-from harness.config import LegacySettings, NewSettings, Settings
 from harness.records import Verification
 from harness.routing import Store
+from harness.settings import LegacySettings, NewSettings, Settings
 
 TENANTS = ("acme", "umbra")
 PROJECTS = 6

@@ -16,8 +16,9 @@ from adapters.postgres.present import PresentRows
 from adapters.postgres.taking import Taking
 from adapters.postgres.trip import together
 from adapters.prompts.canonical import COLUMNS, Reading
-from adapters.prompts.dispatch import sidecar, tenant_part, tenant_tables
+from adapters.prompts.dispatch_part import tenant_part
 from adapters.prompts.dispatch_rows import LegacyRow, SidecarRow, legacy_id
+from adapters.prompts.dispatch_tables import sidecar, tenant_tables
 from adapters.prompts.dispatch_taking import DispatchTaking
 from adapters.prompts.prompt import Prompt
 from adapters.prompts.prompt_manager import giving_part, prompts, whole_part

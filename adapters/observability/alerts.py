@@ -25,7 +25,7 @@ from adapters.metrics.definitions import (
     VERIFIED,
 )
 from adapters.observability.rules import DROPPED, LONGEST_LAG, MOST_DIRTY, P99, SHORT, SLOWDOWN, excess, mismatches
-from harness.config import Settings
+from harness.settings import Settings
 from harness.words import share
 
 Severity = Literal["critical", "warning", "info"]

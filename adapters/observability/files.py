@@ -11,7 +11,7 @@ from adapters.observability.alerts import Alert, alerting_rules
 from adapters.observability.boards import boards
 from adapters.observability.panels import as_json
 from adapters.observability.rules import Recorded, recording_rules
-from harness.config import Settings
+from harness.settings import Settings
 
 RULES = "prometheus/rules/crossfade.yml"
 PROMETHEUS = "prometheus/prometheus.yml"

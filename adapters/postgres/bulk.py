@@ -30,11 +30,11 @@ from adapters.postgres.apply import Destination, set_applying
 from adapters.postgres.authority import ROUTE, has_any
 from adapters.postgres.chunks import key_of
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guard import FENCE
+from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.checkpoints import claim, record
+from adapters.postgres.ledger.tables import quarantine
 from adapters.postgres.part import REASON, Part
 from adapters.postgres.pipe import driver_of, stream
-from adapters.postgres.schema import quarantine
 from adapters.postgres.stage import Stage
 from harness.backfill import Chunk, Copied
 from harness.errors import Conflict, CrossfadeError, StoreContended

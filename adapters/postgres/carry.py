@@ -22,38 +22,32 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, suppress
 from threading import Event
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy import ColumnElement
 
 from adapters.postgres.batch import Batch, Giver, StaleParts, Taker, sort_out
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guard import NO_PLACE
-from adapters.postgres.ledger import debt, quarantine
 from adapters.postgres.ledger.held_back import let_go
 from adapters.postgres.ledger.rejections import reject
-from adapters.postgres.notes import Choice, Note, Notes, Rows, forget
-from adapters.postgres.part import REASON, these
+from adapters.postgres.notes import Choice, Note, Notes, Rows
 from adapters.postgres.present import PresentRows
-from adapters.postgres.schema import debt as debts
 from adapters.postgres.schema import dirty
-from adapters.postgres.schema import quarantine as quarantined
-from adapters.postgres.scope_locks import StandAside, send_workers_aside
+from adapters.postgres.scope_locks import StandAside
+from adapters.postgres.settling import Settling, Unfit, unfit_of
 from adapters.postgres.taking import Applied
 from adapters.postgres.trip import Trip, together
+from adapters.postgres.whole_parts import WholeParts
 from harness.catchup import Carried
-from harness.config import CatchupSettings
 from harness.errors import CrossfadeError, Refused, RepositoryError, StoreContended, StoreTimeout
 from harness.failpoints import passing
 from harness.ports import Clock
 from harness.routing import Store
+from harness.settings import CatchupSettings
 from harness.statistics import Apply
 
 _WHOLE_SCOPE = 50_000  # notes of one scope that are tried together, at most
 _PAUSE = 0.005
 _STRIDES = 4  # batches among which workers that meet at one look for another
-
-_Unfit = list[dict[str, str | None]]
 
 
 class StateCarrier:
@@ -67,9 +61,6 @@ class StateCarrier:
     ) -> None:
         self._ends, self._settings, self._clock = ends, settings, clock
         self._meet()
-        giver, taker = self._giver, self._taker
-        self._new = giver.engine if giver.store is Store.NEW else taker.engine  # where the ledger is
-        self._notes = Notes(giver.store, giver.engine)
         self._pause = Event()  # never set; a pause that a signal can interrupt
         self._gone: set[str] = set()  # parts that notes name and the giver no longer has
         self.precedence = False  # whoever uses this carrier has sent all others aside, in both databases
@@ -80,9 +71,13 @@ class StateCarrier:
 
     def _meet(self) -> None:
         """Know both stores' parts as they are now."""
-        self._giver, self._taker = self._ends()
+        giver, taker = self._giver, self._taker = self._ends()
+        self._new = giver.engine if giver.store is Store.NEW else taker.engine  # where the ledger is
+        self._notes = Notes(giver.store, giver.engine)
         self._parts = {part.name: part for part in self._giver.parts()}
-        self._present = PresentRows(self._giver.store, self._giver.engine, lambda: self._parts)
+        self._present = PresentRows(giver.store, giver.engine, lambda: self._parts)
+        self._settling = Settling(giver, taker, self._notes)
+        self._whole = WholeParts(giver, taker, self._notes, self._new)
 
     # The queue as commands see it
 
@@ -205,7 +200,7 @@ class StateCarrier:
         if not notes:
             return Carried()
         if whole_parts := [note for note in notes if note.of_whole_part]:
-            return self._expand(whole_parts)
+            return self._whole.expand(whole_parts, self._parts, precedence=self.precedence)
         try:
             return self._carry_together(notes, carried, looking_ahead=looking_ahead)
         except StoreContended:
@@ -258,7 +253,7 @@ class StateCarrier:
                         passing("catchup.before_commit")
                         trip.commit()
                 if not plain:
-                    self._note_rest(taking, batch, unfit)
+                    self._settling.note_rest(taking, batch, unfit)
                     passing("catchup.before_commit")
         except StandAside:
             return Carried(aside=True)
@@ -267,14 +262,15 @@ class StateCarrier:
             return Carried(busy=len(notes))
         passing("catchup.after_commit")
         left = len(notes) - len(batch.notes)
-        let = self._settle(batch, unfit, let, looking_ahead=looking_ahead and not left)
+        ask_ahead = self._ask_ahead if looking_ahead and not left else None
+        let, self._ahead = self._settling.settle(batch, unfit, let, self._parts.values(), ask_ahead)
         passing("catchup.after_forget")
         self.applies[Apply.CARRIED] += len(batch.scopes) - let()
         if carried is not None:
             carried |= batch.keys
         return Carried(len(batch.notes), applied.upserts(), applied.deletes(), len(unfit), 0, left)
 
-    def _apply(self, trip: Trip, batch: Batch) -> tuple[Applied, _Unfit, Callable[[], int]]:
+    def _apply(self, trip: Trip, batch: Batch) -> tuple[Applied, Unfit, Callable[[], int]]:
         """Do in the taker what the batch asks for; what was unfit, and how many scopes had been refused before.
 
         The ledger is in new: there it is kept up to date with the rows, on the way back with the notes.
@@ -282,93 +278,16 @@ class StateCarrier:
         applied = Applied()
         if batch.keys:
             applied = self._taker.tables.make_equal(trip, batch.keys, batch.rows, batch.found)
-        unfit = _unfit(batch, applied)
+        unfit = unfit_of(batch, applied)
         if self._taker.store is not Store.NEW:
             return applied, unfit, int
         # Of debt, all: what is as legacy has it, legacy can hold.
         fit = batch.keys - {str(row["key"]) for row in unfit}
         return applied, unfit, let_go(trip, batch.keys, fit, batch.scopes)
 
-    def _note_rest(self, taking: Connection, batch: Batch, unfit: _Unfit) -> None:
-        """Hold what new cannot, and ask the taker to carry back what it has authority over."""
-        if self._taker.store is Store.NEW:
-            quarantine.hold(taking, unfit)
-        if batch.turned:
-            notes = [
-                {"part": self._taker.part_of(scope), "scope": scope, "key": key, "local": None}
-                for scope, key in batch.turned
-            ]
-            taking.execute(insert(dirty), notes)
-
-    def _settle(self, batch: Batch, unfit: _Unfit, let: Callable[[], int], *, looking_ahead: bool) -> Callable[[], int]:
-        """Settle the notes; of new's, hold what legacy cannot, and let go of the rest. How many scopes had been refused
-        before.
-        """
-        back = self._giver.store is Store.NEW
-        # The others are new-only, and nobody's debt.
-        owed = [row for row in unfit if row["reason"] != NO_PLACE] if back else []
-        with speaking_for(self._giver.store), self._notes.settling(whole=bool(owed)) as giving:
-            there = self._held_as_debt(giving, owed)
-            with together(giving) as trip:
-                if back:
-                    let = let_go(trip, batch.keys - there, (), batch.scopes)
-                forgotten = forget(trip, batch.notes)
-                ahead = self._ask_ahead(trip) if looking_ahead else list
-        # Where some had gone already another worker is about: what it has in hand is not to be taken up twice.
-        self._ahead = ahead() if forgotten() else []
-        return let
-
     def _ask_ahead(self, trip: Trip) -> Callable[[], list[Note]]:
         most = self._settings.batch_notes
         return self._notes.ask_oldest(trip, most, alone=self._left_alone, gone=self._gone)
-
-    def _held_as_debt(self, giving: Connection, owed: _Unfit) -> frozenset[str]:
-        """Hold of new's records what legacy cannot; those of them that are still there."""
-        there = self._still_there(giving, [str(row["key"]) for row in owed])
-        debt.hold(giving, [row for row in owed if row["key"] in there])
-        return there
-
-    def _still_there(self, giving: Connection, keys: Collection[str]) -> frozenset[str]:
-        """Those of the records that the giver still has; none of them goes before the transaction ends."""
-        found: set[str] = set()
-        for part in self._parts.values() if keys else ():
-            own = select(part.local).where(part.where_local(these(keys)))
-            found |= set(giving.execute(own.with_for_update(read=True, key_share=True)).scalars())
-        return frozenset(found)
-
-    def _expand(self, notes: Sequence[Note]) -> Carried:
-        """Replace notes of whole parts (TRUNCATE) by a note of every record that the taker has, or holds, of them.
-
-        Batches and chunks are kept out meanwhile: one that had read the giver before the TRUNCATE would otherwise
-        bring back, after this has looked, what is gone.
-        """
-        names = {note.part for note in notes}
-        with speaking_for(self._taker.store), self._taker.engine.begin() as taking:
-            if not self.precedence:
-                send_workers_aside(taking)
-            found = self._held_of(names)
-            for name in names:
-                part = self._parts[name]
-                for key, scope in self._taker.tables.keys_of_part(taking, name):
-                    if part.where_scope(scope) is not None:  # the others are new-only, and none of legacy's
-                        found.append({"part": name, "scope": scope, "key": key, "local": None})
-            self._notes.settle(notes, found)
-        return Carried(notes=len(notes))
-
-    def _held_of(self, parts: Collection[str]) -> list[dict[str, str | None]]:
-        """A note for each of the parts' records that the ledger holds back."""
-        if self._giver.store is Store.NEW:
-            rows: Any = select(debts.c.key, debts.c.scope).where(debts.c.row.is_(None))
-            chosen = [(part, scope, key, None) for key, scope in self._asked(rows) for part in parts]
-        else:
-            held = quarantined.c
-            rows = select(held.part, held.scope, held.key, held.local).where(held.part.in_(sorted(parts)))
-            chosen = [tuple(row) for row in self._asked(rows)]
-        return [dict(zip(("part", "scope", "key", "local"), row, strict=True)) for row in chosen]
-
-    def _asked(self, statement: Any) -> Sequence[Any]:
-        with speaking_for(Store.NEW), self._new.connect() as connection:
-            return connection.execute(statement).all()
 
     def _rejected(self, scope: str | None, error: RepositoryError) -> Carried:
         self._left_alone[scope or ""] = self._clock() + self._settings.retry_seconds
@@ -376,16 +295,3 @@ class StateCarrier:
             first = reject(connection, scope, f"{type(error).__name__}: {error}")
         self.applies[Apply.REJECTED] += first
         return Carried(rejected=1)
-
-
-def _unfit(batch: Batch, applied: Applied) -> _Unfit:
-    """What could not be represented on the other side, and why."""
-    found: _Unfit = []
-    for row in batch.rows:
-        key = row.key_
-        reason = getattr(row, REASON) or applied.unfit.get(key)
-        if reason is not None:
-            found.append(
-                {"key": key, "part": row.part_, "local": row.local, "scope": row.scope_, "reason": str(reason)}
-            )
-    return found

@@ -14,19 +14,20 @@ from adapters.postgres.authority import authority_of
 from adapters.postgres.carry import StateCarrier
 from adapters.postgres.digest import TableSide
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guard import FENCE
+from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.debt import OWED, owed
+from adapters.postgres.ledger.tables import quarantine
 from adapters.postgres.notes import OF_WHOLE_PART, Choice, Note
 from adapters.postgres.part import Part
 from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared
-from adapters.postgres.schema import dirty, quarantine
-from harness.config import MoveSettings
+from adapters.postgres.schema import dirty
 from harness.errors import MismatchFound, Refused, StoreContended
 from harness.looking import Record
 from harness.moving import Act, Drained, Stand
 from harness.ports import Clock
 from harness.routing import Route, Store
+from harness.settings import MoveSettings
 
 _PAUSE = 0.005
 

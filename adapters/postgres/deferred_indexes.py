@@ -24,11 +24,12 @@ from adapters.postgres.authority import ROUTE, has_any
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import deferred_index, dirty
-from harness.config import BackfillSettings
+from adapters.postgres.ledger.tables import deferred_index
+from adapters.postgres.schema import dirty
 from harness.errors import Refused, RepositoryError, StoreTimeout
 from harness.failpoints import passing
 from harness.routing import Store
+from harness.settings import BackfillSettings
 
 _POLL_SECONDS = 0.2
 _CANCEL_SECONDS = 5.0

@@ -17,10 +17,11 @@ from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.apply import set_applying
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guard import FENCE
+from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.journal import lock_pending, undo
+from adapters.postgres.ledger.tables import debt, route
 from adapters.postgres.part import these
-from adapters.postgres.schema import debt, route, route_copy
+from adapters.postgres.schema import route_copy
 from adapters.postgres.scope_locks import send_workers_aside
 from harness.errors import Refused
 from harness.moving import Act, Stand

@@ -22,9 +22,9 @@ from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, te
 from sqlalchemy.exc import ArgumentError
 
 from adapters.postgres.errors import SETTING, speaking_for
-from harness.config import PoolSettings
 from harness.errors import ConfigError, StoreUnavailable
 from harness.routing import Store
+from harness.settings import PoolSettings
 
 OLDEST, NEWEST = 12, 18
 _DRIVERS = {"postgresql", "postgresql+psycopg", "postgres"}

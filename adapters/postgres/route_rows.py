@@ -11,10 +11,12 @@ from sqlalchemy import Connection, Engine, Table, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guard import FENCE, set_guard_mode
+from adapters.postgres.guard import set_guard_mode
+from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import route, route_copy
+from adapters.postgres.ledger.tables import route
+from adapters.postgres.schema import route_copy
 from adapters.postgres.triggers import patiently
 from harness.routing import Store
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.authority import ROUTE, authority_now
 from adapters.postgres.errors import driver_error
-from adapters.postgres.guard import FENCE
+from adapters.postgres.guarding import FENCE
 from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared
 from adapters.postgres.trip import LOOKING_UP, Trip, together

@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, Engine, Select, Text, and_, any_, cast, ex
 
 from adapters.postgres.digest import TableSide
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.ledger.tables import debt, quarantine
 from adapters.postgres.notes import BY_ROW, OF_RECORD
 from adapters.postgres.part import Part, texts, these
-from adapters.postgres.schema import debt, dirty, quarantine
+from adapters.postgres.schema import dirty
 from harness.routing import Store
 
 

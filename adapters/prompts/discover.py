@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Boolean, Column, Connection, Engine, Integer, MetaData, String, Table, select, text
 
 from adapters.postgres.errors import speaking_for
-from adapters.prompts.dispatch import CORE_SCHEMA, TENANT_PREFIX, tenant_schema
+from adapters.prompts.dispatch_tables import CORE_SCHEMA, TENANT_PREFIX, tenant_schema
 from harness.errors import StoreUnavailable
 from harness.routing import Store
 

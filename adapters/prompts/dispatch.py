@@ -1,4 +1,4 @@
-"""Netflix Dispatch's prompts: how its tables are read as canonical columns, in SQL and in Python.
+"""Netflix Dispatch's prompts: how its tables are read as canonical columns, in SQL.
 
 Every tenant (organization) has its own schema with its own ``project`` and ``prompt`` tables and sequences. What
 Dispatch has no column for is kept in the sidecar, ``crossfade.sidecar`` in the same database.
@@ -7,33 +7,21 @@ Dispatch has no column for is kept in the sidecar, ``crossfade.sidecar`` in the 
 from __future__ import annotations
 
 import uuid
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    Boolean,
-    CheckConstraint,
-    Column,
     ColumnElement,
     DateTime,
-    Delete,
-    ForeignKey,
     FromClause,
-    Identity,
     Integer,
-    MetaData,
     Select,
-    String,
     Table,
     Text,
-    UniqueConstraint,
     Uuid,
     and_,
-    any_,
     case,
     cast,
-    delete,
     exists,
     func,
     literal,
@@ -47,8 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
-from adapters.postgres.part import REASON, Part
-from adapters.prompts import dispatch_rows
+from adapters.postgres.part import REASON
 from adapters.prompts.canonical import (
     COLUMNS,
     CONTENT_LIMIT,
@@ -57,101 +44,36 @@ from adapters.prompts.canonical import (
     TEXT_LIMIT,
     Reading,
     Reason,
-    parse_scope,
 )
+from adapters.prompts.dispatch_tables import sidecar
 from adapters.prompts.prompt import PromptType
-
-CORE_SCHEMA = "dispatch_core"
-TENANT_PREFIX = "dispatch_organization_"
-IDENTIFIER_BYTES = 63  # PostgreSQL cuts longer names, so a long slug's schema is cut too
-
-sidecar_metadata = MetaData(schema="crossfade")
-sidecar = Table(
-    "sidecar",
-    sidecar_metadata,
-    Column("organization", Text, primary_key=True),
-    Column("legacy_id", Integer, primary_key=True, autoincrement=False),
-    Column("id", Uuid, nullable=False, unique=True),
-    Column("name", String(TEXT_LIMIT)),
-    Column("description", Text),
-    Column("type", String(50)),
-    Column("version", Integer),
-    # Instants that the row's own stamps cannot tell from another: clocks set back show the same time twice.
-    Column("created_at", DateTime(timezone=True)),
-    Column("updated_at", DateTime(timezone=True)),
-    Column("xmin", Text, system=True),
-    CheckConstraint("char_length(name) BETWEEN 1 AND 255", name="sidecar_name_length"),
-    CheckConstraint("version > 0", name="sidecar_version_positive"),
-    postgresql_with={"vacuum_truncate": "false"},  # to cut the file short, writers would be locked out
-)
-
-
-def tenant_schema(slug: str) -> str:
-    """The schema of an organization, cut to PostgreSQL's identifier length as the server cuts it."""
-    return (TENANT_PREFIX + slug).encode()[:IDENTIFIER_BYTES].decode(errors="ignore")
-
-
-def tenant_tables(slug: str, metadata: MetaData | None = None) -> tuple[Table, Table]:
-    """The ``project`` and ``prompt`` tables of a tenant: the columns that this migration touches."""
-    metadata = metadata or MetaData()
-    schema = tenant_schema(slug)
-    project = Table(
-        "project",
-        metadata,
-        Column("id", Integer, Identity(), primary_key=True),
-        Column("name", String),
-        Column("organization_id", Integer),
-        schema=schema,
-    )
-    prompt = Table(
-        "prompt",
-        metadata,
-        Column("id", Integer, primary_key=True),
-        Column("genai_type", Integer, nullable=False),
-        Column("genai_prompt", String, nullable=False),
-        Column("genai_system_message", String),
-        Column("enabled", Boolean, nullable=False),
-        Column("created_at", DateTime),
-        Column("updated_at", DateTime),
-        Column("project_id", Integer, ForeignKey(project.c.id, ondelete="CASCADE")),
-        Column("xmin", Text, system=True),  # the transaction that wrote the row
-        UniqueConstraint(
-            "genai_type",
-            "project_id",
-            "enabled",
-            name="uq_prompt_type_project_enabled",
-            deferrable=True,
-            initially="DEFERRED",
-        ),
-        schema=schema,
-    )
-    return project, prompt
 
 
 def derived_id(organization: str, legacy_id: ColumnElement[Any]) -> ColumnElement[uuid.UUID]:
     """The UUIDv3 of ``<organization>/<id>``: md5 with the version and variant digits set (RFC 4122, 4.3)."""
     name = literal(f"{NAMESPACE.bytes.decode()}{organization}/", literal_execute=True) + cast(legacy_id, Text)
     digest = func.md5(name)
-    versioned = func.overlay(digest, _word("3"), _number(13), _number(1))
+    versioned = func.overlay(digest, word("3"), _number(13), _number(1))
     variant = func.translate(
-        func.substr(digest, _number(17), _number(1)), _word("0123456789abcdef"), _word("89ab89ab89ab89ab")
+        func.substr(digest, _number(17), _number(1)), word("0123456789abcdef"), word("89ab89ab89ab89ab")
     )
     return cast(func.overlay(versioned, variant, _number(17), _number(1)), Uuid)
 
 
-def _derived_at_once(organization: str, legacy_id: ColumnElement[Any]) -> ColumnElement[uuid.UUID]:
+def derived_at_once(organization: str, legacy_id: ColumnElement[Any]) -> ColumnElement[uuid.UUID]:
     """``derived_id`` at half its price, for reading whole tables: one md5, and six of its bits set.
 
     An index knows the other form, and is of no use to this one.
     """
     name = literal(f"{NAMESPACE.bytes.decode()}{organization}/", literal_execute=True) + cast(legacy_id, Text)
-    digest = func.decode(func.md5(name), _word("hex"))
+    digest = func.decode(func.md5(name), word("hex"))
     for bit, value in ((55, 0), (54, 0), (53, 1), (52, 1), (71, 1), (70, 0)):  # version 3, variant 10
         digest = func.set_bit(digest, _number(bit), _number(value))
-    return cast(func.encode(digest, _word("hex")), Uuid)
+    return cast(func.encode(digest, word("hex")), Uuid)
 
 
-def _word(text: str) -> ColumnElement[str]:
+def word(text: str) -> ColumnElement[str]:
+    """A text that stands in the statement itself."""
     return literal(text, literal_execute=True)
 
 
@@ -160,19 +82,19 @@ def _number(number: int) -> ColumnElement[int]:
 
 
 def _by_type(genai_type: ColumnElement[int], known: dict[int, str], other: ColumnElement[str]) -> ColumnElement[str]:
-    return case(*((genai_type == _number(n), _word(text)) for n, text in known.items()), else_=other)
+    return case(*((genai_type == _number(n), word(text)) for n, text in known.items()), else_=other)
 
 
 def scope_of(organization: str, rows: Any, reading: Reading) -> ColumnElement[str]:
     """The scope of rows of the prompt table's shape; NULL without a project."""
-    project = _word(f"{organization}/project-") + cast(rows.project_id, Text)
+    project = word(f"{organization}/project-") + cast(rows.project_id, Text)
     if not reading.by_type:
         return project
     # An array and no CASE, which every writer would have to set up for each of the types; NULL where it has none.
     slugs = {known.number: f"/{known.slug}" for known in LEGACY_TYPES}
     listed = ",".join(slugs.get(number, "NULL") for number in range(1, max(slugs) + 1))
     slug = literal_column(f"('{{{listed}}}'::text[])", ARRAY(Text))[rows.genai_type]
-    return project + func.coalesce(slug, _word("/type-") + cast(rows.genai_type, Text))
+    return project + func.coalesce(slug, word("/type-") + cast(rows.genai_type, Text))
 
 
 EPOCH: ColumnElement[Any] = literal_column("TIMESTAMPTZ '1970-01-01 00:00:00+00'", TIMESTAMP(timezone=True))
@@ -185,7 +107,7 @@ def _told(stamp: Any, said: Any, zone: str) -> ColumnElement[Any]:
 
 def local_stamp(moment: Any, zone: str) -> ColumnElement[Any]:
     """What legacy's clock shows at an instant."""
-    return func.timezone(_word(zone), moment)
+    return func.timezone(word(zone), moment)
 
 
 def instant(stamp: Any, zone: str) -> ColumnElement[Any]:
@@ -194,7 +116,7 @@ def instant(stamp: Any, zone: str) -> ColumnElement[Any]:
     early: ColumnElement[Any] = literal_column("TIMESTAMP '0002-01-01 BC'")
     forever: ColumnElement[Any] = literal_column("TIMESTAMP 'infinity'")
     never: ColumnElement[Any] = literal_column("TIMESTAMP '-infinity'")
-    return func.timezone(_word(zone), case((stamp > late, forever), (stamp < early, never), else_=stamp))
+    return func.timezone(word(zone), case((stamp > late, forever), (stamp < early, never), else_=stamp))
 
 
 def _conflict(prompt: Table, reading: Reading) -> ColumnElement[bool]:
@@ -239,45 +161,45 @@ def canonical_select(
     side: Any = sidecar.c if with_sidecar else _NoSidecar
     joined: FromClause = prompt
     if with_sidecar and few:
-        entry = select(*(column for column in sidecar.c if not column.system)).where(_beside(organization, columns.id))
+        entry = select(*(column for column in sidecar.c if not column.system)).where(beside(organization, columns.id))
         looked_up = entry.offset(literal_column("0")).lateral("entry")
         side, joined = looked_up.c, prompt.outerjoin(looked_up, true())
     elif with_sidecar:
-        joined = prompt.outerjoin(sidecar, _beside(organization, columns.id))
+        joined = prompt.outerjoin(sidecar, beside(organization, columns.id))
     scope = scope_of(organization, columns, reading)
     names = {known.number: known.display for known in LEGACY_TYPES}
     types = {known.number: known.type.value for known in LEGACY_TYPES}
-    unknown = _word("Unknown Type (") + cast(columns.genai_type, Text) + _word(")")
+    unknown = word("Unknown Type (") + cast(columns.genai_type, Text) + word(")")
     own_created = _told(columns.created_at, side.created_at, reading.time_zone)
     own_updated = _told(columns.updated_at, side.updated_at, reading.time_zone)
     created = func.coalesce(own_created, own_updated, EPOCH)
     updated = func.coalesce(own_updated, own_created, EPOCH)
     whens: list[Any] = [
-        (columns.project_id.is_(None), _word(Reason.NO_PROJECT)),
-        (columns.genai_prompt == _word(""), _word(Reason.EMPTY_CONTENT)),
-        (_longer(columns.genai_prompt, CONTENT_LIMIT), _word(Reason.CONTENT_TOO_LONG)),
-        *([(_longer(scope, TEXT_LIMIT), _word(Reason.SCOPE_TOO_LONG))] if len(organization) > _SURELY_FITS else []),
+        (columns.project_id.is_(None), word(Reason.NO_PROJECT)),
+        (columns.genai_prompt == word(""), word(Reason.EMPTY_CONTENT)),
+        (_longer(columns.genai_prompt, CONTENT_LIMIT), word(Reason.CONTENT_TOO_LONG)),
+        *([(_longer(scope, TEXT_LIMIT), word(Reason.SCOPE_TOO_LONG))] if len(organization) > _SURELY_FITS else []),
         (
             and_(
                 or_(_near_the_limits(columns.created_at), _near_the_limits(columns.updated_at)),
                 or_(out_of_range(created), out_of_range(updated)),
             ),
-            _word(Reason.STAMP_OUT_OF_RANGE),
+            word(Reason.STAMP_OUT_OF_RANGE),
         ),
     ]
     if with_conflicts and not reading.by_type:
-        whens.append((_conflict(prompt, reading), _word(Reason.ENABLED_CONFLICT)))
+        whens.append((_conflict(prompt, reading), word(Reason.ENABLED_CONFLICT)))
     described = {
-        "id": func.coalesce(side.id, _derived_at_once(organization, columns.id)),
+        "id": func.coalesce(side.id, derived_at_once(organization, columns.id)),
         "name": func.coalesce(cast(side.name, Text), _by_type(columns.genai_type, names, unknown)),
         "description": cast(side.description, Text),
         "content": cast(columns.genai_prompt, Text),
         "system_message": cast(columns.genai_system_message, Text),
         "type": func.coalesce(
-            cast(side.type, Text), _by_type(columns.genai_type, types, _word(PromptType.CUSTOM.value))
+            cast(side.type, Text), _by_type(columns.genai_type, types, word(PromptType.CUSTOM.value))
         ),
         "project_id": scope,
-        "organization_id": cast(_word(organization), Text),
+        "organization_id": cast(word(organization), Text),
         "enabled": columns.enabled,
         "version": func.coalesce(side.version, _number(1)),
         "created_at": created,
@@ -312,8 +234,9 @@ class _NoSidecar:
     created_at = updated_at = type_coerce(literal_column("NULL::timestamptz"), DateTime(timezone=True))
 
 
-def _beside(organization: str, legacy_id: Any) -> ColumnElement[bool]:
-    return and_(sidecar.c.organization == _word(organization), sidecar.c.legacy_id == legacy_id)
+def beside(organization: str, legacy_id: Any) -> ColumnElement[bool]:
+    """Whether an entry of the sidecar is of the row with that number."""
+    return and_(sidecar.c.organization == word(organization), sidecar.c.legacy_id == legacy_id)
 
 
 def out_of_range(stamp: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -321,80 +244,3 @@ def out_of_range(stamp: ColumnElement[Any]) -> ColumnElement[bool]:
     first: ColumnElement[Any] = literal_column("TIMESTAMPTZ '0001-01-01 00:00:00+00'")
     after: ColumnElement[Any] = literal_column("TIMESTAMPTZ '10000-01-01 00:00:00+00'")
     return or_(stamp < first, stamp >= after)
-
-
-def _version(prompt: Table, *, with_sidecar: bool) -> ColumnElement[str]:
-    own = cast(prompt.c.xmin, Text)
-    return own + "/" + func.coalesce(cast(sidecar.c.xmin, Text), "") if with_sidecar else own
-
-
-@lru_cache(maxsize=1024)  # put in words once: a process has many workers, and a test many migrations
-def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = True) -> Part:
-    """One tenant's prompt table, ready to be carried."""
-    project, prompt = tenant_tables(organization)
-
-    def where_local(keys: ColumnElement[Any]) -> ColumnElement[bool]:
-        return prompt.c.id == any_(cast(keys, ARRAY(Integer)))
-
-    def where_key(keys: ColumnElement[Any]) -> ColumnElement[bool]:
-        ids = any_(cast(keys, ARRAY(Uuid)))
-        derived = derived_id(organization, prompt.c.id) == ids
-        if not with_sidecar:
-            return derived
-        # Each arm has an index: the sidecar's own, and the one that ``prepare`` puts on the derived id. OFFSET 0 keeps
-        # the planner from reading all of an organization's entries instead.
-        entries = select(sidecar.c.organization, sidecar.c.legacy_id).where(sidecar.c.id == ids)
-        found = entries.offset(literal_column("0")).subquery("entries")
-        named = select(found.c.legacy_id).where(found.c.organization == _word(organization))
-        return or_(prompt.c.id == any_(func.array(named.scalar_subquery())), derived)
-
-    def where_scope(scope: str) -> ColumnElement[bool] | None:
-        place = parse_scope(scope, with_type=reading.by_type)
-        if place is None or place.organization != organization:
-            return None
-        of_project = prompt.c.project_id == place.project
-        return of_project if place.type is None else and_(of_project, prompt.c.genai_type == place.type)
-
-    def noted(rows: FromClause) -> Select[Any]:
-        # A scalar subquery and no join: for one row it costs a third of one. In a level of its own, because each time
-        # a prepared statement runs, all expressions of a level that has one are searched for tables to lock.
-        named = select(sidecar.c.id).where(_beside(organization, rows.c.id)).correlate(rows).scalar_subquery()
-        entry = select(named.label("id")).lateral("entry")
-        key = func.coalesce(entry.c.id, _derived_at_once(organization, rows.c.id))
-        columns: list[ColumnElement[Any]] = [cast(key, Text).label("key"), cast(rows.c.id, Text).label("local")]
-        return select(*columns).select_from(rows, entry)
-
-    def staying(rows: FromClause) -> Select[Any]:
-        columns: list[ColumnElement[Any]] = [cast(null(), Text).label("key"), cast(rows.c.id, Text).label("local")]
-        return select(*columns).select_from(rows)
-
-    def cascaded(rows: Any) -> ColumnElement[bool]:
-        return and_(rows.project_id.isnot(None), ~exists().where(project.c.id == rows.project_id))
-
-    def forget(rows: FromClause) -> Delete:
-        return delete(sidecar).where(_beside(organization, rows.c.id))
-
-    return Part(
-        name=organization,
-        table=prompt,
-        key="id",
-        scope="project_id",
-        canonical=canonical_select(organization, prompt, reading, with_sidecar=with_sidecar),
-        few=canonical_select(organization, prompt, reading, few=True) if with_sidecar else None,
-        order=prompt.c.id,
-        local=cast(prompt.c.id, Text),
-        where_local=where_local,
-        where_key=where_key,
-        where_scope=where_scope,
-        noted=noted,
-        staying=staying,
-        guessed=lambda local: dispatch_rows.legacy_key(organization, local),
-        scope_of=lambda rows: scope_of(organization, rows, reading),
-        scope_by=("project_id", "genai_type") if reading.by_type else ("project_id",),
-        cascaded=cascaded,
-        forget=forget,
-        forget_all=delete(sidecar).where(sidecar.c.organization == _word(organization)),
-        version=_version(prompt, with_sidecar=with_sidecar),
-        identity=derived_id(organization, prompt.c.id),
-        whole_scopes=not reading.by_type,
-    )

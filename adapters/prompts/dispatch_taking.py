@@ -36,7 +36,7 @@ from adapters.postgres.prepared import Prepared, PreparedByShape
 from adapters.postgres.taking import Applied, Found
 from adapters.postgres.trip import Answer, Trip
 from adapters.prompts.canonical import DebtReason, LegacyScope, Reading, parse_scope
-from adapters.prompts.dispatch import sidecar
+from adapters.prompts.dispatch_tables import sidecar
 from adapters.prompts.left_behind import LeftBehind, Wanted
 from adapters.prompts.room import Room, Rooms
 from adapters.prompts.sidecar import RowName, Sidecar, describe

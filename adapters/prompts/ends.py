@@ -12,7 +12,7 @@ from adapters.postgres.batch import Giver, StaleParts, Taker
 from adapters.postgres.part import Part
 from adapters.prompts.canonical import Reading, parse_scope
 from adapters.prompts.discover import require_tenants
-from adapters.prompts.dispatch import tenant_part
+from adapters.prompts.dispatch_part import tenant_part
 from adapters.prompts.dispatch_taking import DispatchTaking
 from adapters.prompts.prompt_manager import giving_part
 from harness.routing import Store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapters.postgres.digest import TableSide
-from adapters.postgres.schema import quarantine
+from adapters.postgres.ledger.tables import quarantine
 from adapters.postgres.under_way import held_rows
 from adapters.prompts.canonical import COLUMNS
 from adapters.prompts.migration import Stores

@@ -28,7 +28,7 @@ from adapters.postgres.part import Part, texts
 from adapters.postgres.prepared import Prepared, parameter
 from adapters.postgres.trip import together
 from adapters.prompts.canonical import COLUMNS, DebtReason, LegacyScope, Reading, parse_scope
-from adapters.prompts.dispatch import tenant_part
+from adapters.prompts.dispatch_part import tenant_part
 from adapters.prompts.prompt import Prompt
 from adapters.prompts.prompt_manager import canonical_select as new_select
 from adapters.prompts.prompt_manager import prompts

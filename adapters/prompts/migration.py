@@ -51,7 +51,6 @@ from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping, Reh
 from adapters.prompts.prompt_manager import giving_part, migrating, prompts, whole_part
 from adapters.prompts.repository import SqlPromptRepository
 from harness.catchup import WithApplies
-from harness.config import Settings
 from harness.errors import NotPrepared, Refused
 from harness.moving import Act, Mover, Stand
 from harness.phases import NEXT_STEP, Phase, at_least
@@ -59,6 +58,7 @@ from harness.ports import Publisher
 from harness.records import Backlog
 from harness.router import Router
 from harness.routing import Store
+from harness.settings import Settings
 
 
 @dataclass(frozen=True)

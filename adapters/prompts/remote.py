@@ -11,9 +11,10 @@ from adapters.postgres.errors import speaking_for
 from adapters.postgres.schema import route_copy
 from adapters.prompts.migration import opened
 from harness.backfill import Chunk, Copied
-from harness.config import LegacySettings, NewSettings, Settings, load
+from harness.config import load
 from harness.errors import ConfigError
 from harness.routing import Store
+from harness.settings import LegacySettings, NewSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)

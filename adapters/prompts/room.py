@@ -14,7 +14,7 @@ from adapters.postgres.part import REASON, Part
 from adapters.postgres.prepared import PreparedByShape, parameter
 from adapters.postgres.trip import Trip
 from adapters.prompts.canonical import LegacyScope
-from adapters.prompts.dispatch import tenant_tables
+from adapters.prompts.dispatch_tables import tenant_tables
 
 
 class Standing(NamedTuple):

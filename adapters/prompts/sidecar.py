@@ -42,8 +42,9 @@ from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared, parameter
 from adapters.postgres.trip import Trip
 from adapters.prompts.canonical import legacy_type
-from adapters.prompts.dispatch import instant, local_stamp, sidecar
+from adapters.prompts.dispatch import instant, local_stamp
 from adapters.prompts.dispatch_rows import legacy_id
+from adapters.prompts.dispatch_tables import sidecar
 
 
 class RowName(NamedTuple):

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, select, union_all
 
 from adapters.postgres.prepared import parameter
 from adapters.prompts.canonical import Reading
-from adapters.prompts.dispatch import canonical_select, tenant_tables
+from adapters.prompts.dispatch import canonical_select
+from adapters.prompts.dispatch_tables import tenant_tables
 from adapters.prompts.prompt import Prompt
 from adapters.prompts.repository import Rows
 from harness.errors import Refused

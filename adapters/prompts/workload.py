@@ -20,8 +20,9 @@ from adapters.postgres.errors import speaking_for
 from adapters.prompts.canonical import LEGACY_TYPES, NAMESPACE, LegacyType, Reading
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.discover import OWN_PROJECT, Problem, organization, tenants
-from adapters.prompts.dispatch import canonical_select, sidecar, tenant_tables
+from adapters.prompts.dispatch import canonical_select
 from adapters.prompts.dispatch_rows import scope_name
+from adapters.prompts.dispatch_tables import sidecar, tenant_tables
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptType
 from adapters.prompts.vocabulary import invent_text
 from harness.errors import ConfigError, StoreUnavailable

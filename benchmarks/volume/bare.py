@@ -18,7 +18,7 @@ from sqlalchemy.sql.expression import Select
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import Part
 from adapters.prompts.canonical import COLUMNS, Reading
-from adapters.prompts.dispatch import tenant_part
+from adapters.prompts.dispatch_part import tenant_part
 from adapters.prompts.prompt_manager import whole_part
 from benchmarks.volume.place import Place, connection_environment
 from benchmarks.volume.process import Lap, piped

@@ -21,8 +21,8 @@ from benchmarks.volume.comparing import verify
 from benchmarks.volume.legacy import Volume, table
 from benchmarks.volume.place import Place, placed
 from benchmarks.volume.process import crossfade, offers
-from harness.config import VerifySettings
 from harness.errors import CrossfadeError
+from harness.settings import VerifySettings
 
 KILLS = 10
 CHUNKS = 50  # of the whole backfill

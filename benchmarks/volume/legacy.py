@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from adapters.prompts import invented
 from adapters.prompts.canonical import LEGACY_TYPES
 from adapters.prompts.discover import organization
-from adapters.prompts.dispatch import tenant_schema
+from adapters.prompts.dispatch_tables import tenant_schema
 
 ROWS_TO_A_PROJECT = 2 * len(LEGACY_TYPES)  # one enabled and one disabled of each type
 BATCH_PROJECTS = 20_000  # projects filled by one statement

@@ -21,9 +21,9 @@ from benchmarks.volume.bare import canonical_rows
 from benchmarks.volume.legacy import table
 from benchmarks.volume.place import Place, connection_environment
 from benchmarks.volume.process import Lap, alone, piped
-from harness.config import PoolSettings
 from harness.errors import CrossfadeError
 from harness.routing import Store
+from harness.settings import PoolSettings
 
 PAIR = "crossfade_bench.canonical"
 

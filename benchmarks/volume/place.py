@@ -22,8 +22,8 @@ from adapters.prompts.migration import opened
 from benchmarks.volume.legacy import Volume, disk_needed, fill
 from harness.cli.app import App
 from harness.cli.prepare import prepare_stores
-from harness.config import LegacySettings, NewSettings, Settings
 from harness.errors import Refused
+from harness.settings import LegacySettings, NewSettings, Settings
 
 # What the documentation of PostgreSQL asks for where more than a demo is served; the rest stays as it is by default.
 _SERVER_SETTINGS = {

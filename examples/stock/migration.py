@@ -25,11 +25,11 @@ from adapters.postgres.route_rows import settle_routes
 from adapters.postgres.under_way import Queues, held_rows
 from harness.backfill import Copied, backfill
 from harness.catchup import drain
-from harness.config import CatchupSettings, VerifySettings
 from harness.ports import SampleSink
 from harness.records import Verification
 from harness.router import Router
 from harness.routing import Store
+from harness.settings import CatchupSettings, VerifySettings
 from harness.throttle import Limits, Throttle
 from harness.verify import Verify
 from stock.contract import SqlStock, Stock

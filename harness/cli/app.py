@@ -21,9 +21,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from harness.config import Settings, load
+from harness.config import load
 from harness.errors import ConfigError, CrossfadeError, Refused
 from harness.routing import percent
+from harness.settings import Settings
 
 
 class Outlet(Console):

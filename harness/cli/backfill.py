@@ -24,10 +24,10 @@ from harness.backfill import backfill as copy_all
 from harness.cli.app import App, FiniteRange, actor, command, facts, reason_option
 from harness.cli.metrics import exported, metrics_option
 from harness.cli.throttling import MOMENT, set_pause, throttle_of
-from harness.config import EXECUTORS, THREADS
 from harness.errors import ConfigError, Refused
 from harness.phases import Phase
 from harness.routing import Store
+from harness.settings import EXECUTORS, THREADS
 
 _BREATH_SECONDS = 0.1  # catch-up asks again every catchup.poll_seconds while it stands aside
 _SPARE_CONNECTIONS = 3  # the command's lock, planning, and a deferred row's note

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from harness.config import RuleSettings, Settings
 from harness.promql import PrometheusSettings
+from harness.settings import RuleSettings, Settings
 
 _HEAD = """\
 # Crossfade's settings. Each line shows the default; take away the # to change it.

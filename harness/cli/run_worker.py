@@ -22,9 +22,9 @@ from adapters.prompts.migration import Stores, opened
 from adapters.prompts.trace_codec import PromptCodec
 from adapters.prompts.workload import Key, OwnScopes, PromptCalls
 from harness.cli.app import quiet_driver
-from harness.config import Settings
 from harness.errors import CrossfadeError
 from harness.router import Router
+from harness.settings import Settings
 from harness.trace import Recorder, Trace
 from harness.workload import Mix, Performed, Workload
 

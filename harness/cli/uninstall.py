@@ -12,7 +12,7 @@ from adapters.postgres.ledger.closing import close_ledger
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.migrations import current, downgrade
 from adapters.postgres.removal import remove_triggers
-from adapters.prompts.dispatch import sidecar
+from adapters.prompts.dispatch_tables import sidecar
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
 from harness.cli.authority import LOCK, dry_run_option, recover

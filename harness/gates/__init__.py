@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from harness.config import GateSettings
+from harness.deciding import GateSettings
 from harness.evidence import Evidence
 from harness.gates import excess, facts, latency, prometheus, rates
 from harness.gates.finding import Finding, Gate, Judge, Terms

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config import GateSettings
+from harness.deciding import GateSettings
 from harness.evidence import Evidence
 from harness.records import Verdict
 

@@ -21,7 +21,7 @@ from psycopg import IsolationLevel, sql
 
 from adapters.prompts.canonical import BY_NUMBER, parse_scope
 from adapters.prompts.contract import PromptRepository
-from adapters.prompts.dispatch import tenant_schema
+from adapters.prompts.dispatch_tables import tenant_schema
 from adapters.prompts.migration import opened
 from adapters.prompts.prompt import Prompt, PromptType
 from chaos.checker import record_of

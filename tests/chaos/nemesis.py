@@ -13,7 +13,7 @@ from random import Random
 
 import psycopg
 
-from adapters.prompts.dispatch import tenant_schema
+from adapters.prompts.dispatch_tables import tenant_schema
 from chaos.children import kill, runs
 from chaos.operating import Operator
 from chaos.world import TENANTS, Role, World

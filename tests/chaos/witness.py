@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from adapters.prompts.canonical import LEGACY_TYPES
-from adapters.prompts.dispatch import tenant_schema
+from adapters.prompts.dispatch_tables import tenant_schema
 from chaos.checker import Held, Witnessed
 from harness.routing import Store
 

@@ -22,13 +22,20 @@ from adapters.prompts.assessment.assess import BLOCKS, DECIDE, NOTE, Assessment,
 from adapters.prompts.assessment.findings import Code
 from adapters.prompts.canonical import REASONS, Reading
 from adapters.prompts.discover import Problem
-from adapters.prompts.dispatch import canonical_select, tenant_tables
+from adapters.prompts.dispatch import canonical_select
+from adapters.prompts.dispatch_tables import tenant_tables
 from adapters.prompts.invented import Invented, create
 from adapters.prompts.prompt_manager import metadata
 from harness.cli.assess import show
-from harness.config import BackfillSettings, LegacySettings, MigrationSettings, Settings, load
+from harness.config import load
 from harness.errors import ConfigError, StoreUnavailable
 from harness.routing import Store
+from harness.settings import (
+    BackfillSettings,
+    LegacySettings,
+    MigrationSettings,
+    Settings,
+)
 
 ONE = "dispatch_organization_default"
 TWO = "dispatch_organization_harbour_watch"

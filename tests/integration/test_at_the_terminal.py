@@ -24,9 +24,9 @@ from harness.cli.main import main
 from harness.cli.run_processes import run_processes
 from harness.cli.run_worker import Share
 from harness.cli.standing import NOTHING_YET, next_step
-from harness.config import LegacySettings, NewSettings, Settings
 from harness.errors import ConfigError, StoreUnavailable
 from harness.routing import Store
+from harness.settings import LegacySettings, NewSettings, Settings
 
 NARROW = {"COLUMNS": "80"}
 

@@ -18,8 +18,8 @@ from adapters.prompts.migration import opened
 from harness.backfill import Copied
 from harness.catchup import follow
 from harness.cli.backfill import backfill_stores
-from harness.config import MigrationSettings
 from harness.errors import CommandLocked, Refused
+from harness.settings import MigrationSettings
 
 
 def test_every_row_is_accounted_for(migration: Migration) -> None:

@@ -28,11 +28,11 @@ from adapters.prompts.mappings import DispatchMapping
 from adapters.prompts.repository import Rows, SqlPromptRepository
 from adapters.prompts.workload import PromptCalls, default_mix, discover_keys
 from harness.baseline import Baseline, judge, propose
-from harness.config import RuleSettings, ShadowSettings
 from harness.errors import ConfigError
 from harness.noise import Patience, Twice
 from harness.router import Router
 from harness.routing import Store
+from harness.settings import RuleSettings, ShadowSettings
 from harness.statistics import Result
 from harness.workload import Workload
 

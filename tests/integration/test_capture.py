@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from adapters.postgres.guard import attach_guard, is_guarded
 from adapters.prompts.dispatch_rows import legacy_id
-from harness.config import MigrationSettings
 from harness.routing import Store
+from harness.settings import MigrationSettings
 
 TABLE = "dispatch_organization_acme.prompt"
 

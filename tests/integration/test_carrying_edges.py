@@ -18,10 +18,10 @@ from adapters.postgres.trip import Trip
 from adapters.prompts.dispatch_taking import DispatchTaking
 from adapters.prompts.prompt import Prompt, PromptType
 from harness.cli.shares import ramp_shares
-from harness.config import CatchupSettings, MigrationSettings
 from harness.errors import CrossfadeError
 from harness.records import Verdict
 from harness.routing import Store
+from harness.settings import CatchupSettings, MigrationSettings
 
 TABLE = "dispatch_organization_acme.prompt"
 SQUATTER = (

@@ -20,7 +20,7 @@ from sqlalchemy import make_url
 from adapters.postgres.ledger.locks import command_lock
 from harness.cli.main import COMMANDS, main
 from harness.cli.pages import PAGES
-from harness.config import Settings
+from harness.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2-never-shown"  # noqa: S105 - of an account that does not exist

@@ -17,10 +17,10 @@ from adapters.postgres.migrations import downgrade
 from adapters.prompts.prompt_manager import prompts
 from harness.cli.standing import status_of
 from harness.cli.uninstall import remove
-from harness.config import BackfillSettings
 from harness.errors import Refused
 from harness.phases import Phase
 from harness.records import Verdict
+from harness.settings import BackfillSettings
 
 PUT_OFF = [
     "idx_prompts_created_at",

@@ -11,8 +11,8 @@ from fix_stores import Migration
 
 from adapters.prompts.prompt import PromptFilter
 from harness.cli.demo.background import catching_up
-from harness.config import NewSettings
 from harness.errors import CrossfadeError, StoreUnavailable
+from harness.settings import NewSettings
 
 
 def test_what_is_written_meanwhile_is_carried_over(carried_migration: Migration) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from adapters.prompts import invented
 from adapters.prompts.discover import Problem, require_tenants, tenants
-from adapters.prompts.dispatch import tenant_schema
+from adapters.prompts.dispatch_tables import tenant_schema
 from harness.errors import StoreUnavailable
 
 Sql = Callable[[str], None]

@@ -20,8 +20,8 @@ from adapters.executors.dask import cluster
 from adapters.prompts.remote import RemoteCopy
 from harness.backfill import Chunk
 from harness.cli.backfill import backfill_stores
-from harness.config import LegacySettings, NewSettings, Settings
 from harness.errors import ConfigError, InvalidRecord
+from harness.settings import LegacySettings, NewSettings, Settings
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 pytestmark = [

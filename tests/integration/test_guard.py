@@ -15,13 +15,19 @@ from psycopg import errors
 from sqlalchemy import Connection, Engine, text
 
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guard import FENCE, attach_guard, guard_mode, is_guarded, set_guard_mode
+from adapters.postgres.guard import (
+    attach_guard,
+    guard_mode,
+    is_guarded,
+    set_guard_mode,
+)
+from adapters.postgres.guarding import FENCE
 from adapters.prompts.prompt_manager import giving_part
 from harness.cli.backfill import backfill_stores
 from harness.cli.prepare import prepare_stores
-from harness.config import GuardSettings, MigrationSettings
 from harness.errors import CannotHold, NoAuthority, Refused
 from harness.routing import Store
+from harness.settings import GuardSettings, MigrationSettings
 
 TABLE = "dispatch_organization_acme.prompt"
 SCOPE = "acme/project-1/incident-summary"

@@ -12,7 +12,8 @@ from fix_stores import Migration
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from adapters.postgres.guard import NO_AUTHORITY, attach_guard
+from adapters.postgres.guard import attach_guard
+from adapters.postgres.guarding import NO_AUTHORITY
 from harness.routing import Store
 
 FILED = """

@@ -10,8 +10,10 @@ from sqlalchemy import Engine, Row, text
 
 from adapters.prompts.canonical import Reading
 from adapters.prompts.discover import OWN_PROJECT, require_tenants
-from adapters.prompts.dispatch import canonical_select, tenant_schema, tenant_tables
-from adapters.prompts.invented import LegacyWriter, create
+from adapters.prompts.dispatch import canonical_select
+from adapters.prompts.dispatch_tables import tenant_schema, tenant_tables
+from adapters.prompts.invented import create
+from adapters.prompts.invented_writer import LegacyWriter
 from harness.routing import Store
 
 

@@ -18,9 +18,10 @@ from fix_postgres import Databases, Server, engine_for
 from sqlalchemy import Engine, MetaData, inspect, make_url, select, text
 from sqlalchemy.schema import CreateSchema
 
+from adapters.postgres.ledger.tables import adoption, ledger_metadata
 from adapters.postgres.migrations import current, downgrade, upgrade
-from adapters.postgres.schema import adoption, capture_metadata, ledger_metadata, legacy_metadata
-from adapters.prompts.dispatch import sidecar_metadata, tenant_tables
+from adapters.postgres.schema import capture_metadata, legacy_metadata
+from adapters.prompts.dispatch_tables import sidecar_metadata, tenant_tables
 from adapters.prompts.prompt_manager import metadata as prompts_metadata
 from harness.errors import InvalidRecord, StoreUnavailable
 from harness.routing import Store
@@ -374,7 +375,7 @@ def test_two_upgrades_at_once_make_one(databases: Databases, new_engine: Engine)
     program = f"""
 from adapters.postgres.migrations import upgrade
 from adapters.postgres.pool import open_engine
-from harness.config import PoolSettings
+from harness.settings import PoolSettings
 from harness.routing import Store
 engine = open_engine({databases.new_url!r}, Store.NEW, PoolSettings())
 engine.connect().close()

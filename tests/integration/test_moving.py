@@ -28,12 +28,12 @@ from harness.cli.repair import plan_repair
 from harness.cli.rollback import roll_back
 from harness.cli.shares import ramp_shares
 from harness.cli.standing import status_of
-from harness.config import Settings
 from harness.errors import CannotHold, CommandLocked, IllegalPhase, NoAuthority, Refused, StoreUnavailable
 from harness.moving import Act, Drained
 from harness.phases import Phase
 from harness.records import Verdict
 from harness.routing import Store
+from harness.settings import Settings
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 SCOPE = "acme/project-{}/incident-summary"

@@ -24,10 +24,10 @@ from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.prompt import Prompt, PromptFilter
 from harness.cli.standing import status_of
-from harness.config import ShadowSettings
 from harness.errors import StoreUnavailable
 from harness.router import Router
 from harness.routing import Store
+from harness.settings import ShadowSettings
 from harness.statistics import Drop, Result, Role
 
 ACME = "dispatch_organization_acme"

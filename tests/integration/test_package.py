@@ -56,7 +56,7 @@ def test_installed_elsewhere_it_prepares_a_database(wheel: Path, tmp_path: Path,
         "import harness, sys; assert 'elsewhere' in harness.__path__[0], harness.__path__\n"
         "from adapters.postgres.migrations import current, upgrade\n"
         "from adapters.postgres.pool import open_engine\n"
-        "from harness.config import PoolSettings\nfrom harness.routing import Store\n"
+        "from harness.settings import PoolSettings\nfrom harness.routing import Store\n"
         "for store, url in zip((Store.LEGACY, Store.NEW), sys.argv[1:]):\n"
         "    engine = open_engine(url, store, PoolSettings())\n"
         "    upgrade(engine, store.value)\n    print(current(engine, store.value))\n    engine.dispose()\n"

@@ -189,7 +189,7 @@ def test_sigterm_still_ends_the_process(databases: Databases, sessions: Callable
 import signal
 from sqlalchemy import text
 from adapters.postgres.pool import close_on_sigterm, open_engine
-from harness.config import PoolSettings
+from harness.settings import PoolSettings
 from harness.routing import Store
 engine = open_engine({databases.new_url!r}, Store.NEW, PoolSettings(), application="counted")
 with engine.connect() as connection:

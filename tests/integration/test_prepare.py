@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from adapters.postgres import triggers
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guard import FENCE
+from adapters.postgres.guarding import FENCE
 from adapters.prompts.migration import opened
 from harness.cli.prepare import prepare_stores
 from harness.errors import NoAuthority, Refused

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from adapters.prompts.canonical import Reading
 from adapters.prompts.discover import OWN_PROJECT
-from adapters.prompts.dispatch import tenant_schema
+from adapters.prompts.dispatch_tables import tenant_schema
 from adapters.prompts.invented import create
 from adapters.prompts.workload import (
     READ_MIX,

@@ -22,9 +22,10 @@ from adapters.postgres.ledger.locks import is_locked
 from harness.autoramp import State
 from harness.cli.autoramp import LOCK, ramp_by_itself, steer
 from harness.cli.shares import ramp_shares
-from harness.config import GateSettings, RampSettings, ShadowSettings
+from harness.deciding import GateSettings, RampSettings
 from harness.errors import CommandLocked, MismatchFound, Refused
 from harness.records import Verdict
+from harness.settings import ShadowSettings
 
 PROJECTS = range(1, 7)
 SCOPE = "acme/project-{}/incident-summary"

@@ -21,7 +21,7 @@ from fix_stores import Migration, create_tenants, migration_between
 from sqlalchemy import Engine, event, func, make_url, select, text
 
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guard import FENCE
+from adapters.postgres.guarding import FENCE
 from adapters.postgres.held_rows import HeldRows
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.baselines import BaselineBook
@@ -49,13 +49,18 @@ from harness.cli.shares import Wish, ramp_shares
 from harness.cli.verify import verify_stores
 from harness.cli.watch import _keys, watch
 from harness.cli.watching import Watching
-from harness.config import LegacySettings, MoveSettings, PoolSettings, VerifySettings
 from harness.errors import ConfigError, CrossfadeError, MismatchFound, Refused, StoreTimeout, StoreUnavailable
 from harness.gates import GATES, evaluate
 from harness.looking import Looker, Mark, Record
 from harness.pulse import Pulse, tally, window_of
 from harness.records import Kind, Quarantined, Verdict
 from harness.routing import Store
+from harness.settings import (
+    LegacySettings,
+    MoveSettings,
+    PoolSettings,
+    VerifySettings,
+)
 from harness.statistics import Apply, Result, Statistics
 from harness.watched import _OLD
 from reports.activity import over_time

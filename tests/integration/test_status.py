@@ -14,7 +14,7 @@ from rich.console import Console
 from harness.cli.report import gather
 from harness.cli.standing import status_of
 from harness.cli.status import show
-from harness.config import GateSettings
+from harness.deciding import GateSettings
 from harness.gates import GATES, evaluate
 from harness.phases import NEXT_STEP, Phase
 from harness.promql import PrometheusSettings

@@ -21,10 +21,10 @@ from adapters.postgres.ledger.verifying import VerifyingBook
 from harness.cli.main import main
 from harness.cli.report import gather
 from harness.cli.verify import asked_for, verify_stores
-from harness.config import VerifySettings
 from harness.errors import CrossfadeError
 from harness.gates import evaluate
 from harness.records import Kind, RowDifference, Verdict, Verification
+from harness.settings import VerifySettings
 
 ROWS = 4_000
 SCOPE = "acme/project-7/incident-summary"

@@ -20,7 +20,7 @@ from adapters.observability.boards import boards
 from adapters.observability.files import DATASOURCES, PROMETHEUS, PROVIDERS, RULES, Place, files, rules
 from adapters.observability.panels import COLUMNS, SCHEMA_VERSION, Board
 from adapters.observability.rules import recording_rules
-from harness.config import Settings
+from harness.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS, PLACE = Settings(), Place()

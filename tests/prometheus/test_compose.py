@@ -21,7 +21,8 @@ from monitoring import free_port
 
 from adapters.observability.files import Place, files
 from harness.cli.main import main
-from harness.config import Settings, load
+from harness.config import load
+from harness.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"

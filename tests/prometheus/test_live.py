@@ -21,7 +21,7 @@ from adapters.observability.alerts import Alert, alerting_rules
 from adapters.observability.boards import boards
 from adapters.observability.files import PROMETHEUS, Place, files
 from adapters.observability.rules import Recorded, recording_rules
-from harness.config import Settings
+from harness.settings import Settings
 
 pytestmark = [needs_prometheus, pytest.mark.slow]
 

@@ -21,7 +21,7 @@ from adapters.metrics.asking import ask
 from harness.cli.autoramp import ramp_by_itself, steer
 from harness.cli.report import gather
 from harness.cli.shares import ramp_shares
-from harness.config import GateSettings, RampSettings
+from harness.deciding import GateSettings, RampSettings
 from harness.errors import ConfigError, MismatchFound
 from harness.evidence import Evidence
 from harness.gates import Gate, evaluate

@@ -15,7 +15,8 @@ from monitoring import needs_prometheus
 
 from adapters.observability.alerts import alerting_rules
 from adapters.observability.files import ALERTMANAGER, PROMETHEUS, RULES, Place, files
-from harness.config import GateSettings, Settings
+from harness.deciding import GateSettings
+from harness.settings import Settings
 
 SETTINGS, PLACE = Settings(), Place()
 ALERTS = {alert.name: alert for alert in alerting_rules(SETTINGS)}

@@ -31,8 +31,9 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateSchema
 
 from adapters.prompts.canonical import COLUMNS, LEGACY_TYPES, NAMESPACE, LegacyScope, Reading, Reason, parse_scope
-from adapters.prompts.dispatch import canonical_select, derived_id, sidecar, sidecar_metadata, tenant_tables
+from adapters.prompts.dispatch import canonical_select, derived_id
 from adapters.prompts.dispatch_rows import LegacyRow, SidecarRow, legacy_id, read_row, scope_name
+from adapters.prompts.dispatch_tables import sidecar, sidecar_metadata, tenant_tables
 from adapters.prompts.prompt import PromptType
 from harness.routing import Store
 

@@ -17,7 +17,7 @@ from adapters.prompts.assessment.findings import Code
 from adapters.prompts.canonical import Reading
 from adapters.prompts.discover import tenants
 from adapters.prompts.workload import discover_keys
-from harness.config import Settings
+from harness.settings import Settings
 
 pytestmark = pytest.mark.real
 

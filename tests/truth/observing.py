@@ -16,11 +16,11 @@ from fix_stores import Migration
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
-from adapters.postgres.guard import NO_AUTHORITY
+from adapters.postgres.guarding import NO_AUTHORITY
 from adapters.prompts.contract import PromptRepository
-from harness.config import ShadowSettings
 from harness.records import Kind
 from harness.router import Router
+from harness.settings import ShadowSettings
 from harness.statistics import Result
 from truth.rows import Expected
 from truth.texts import TEXTS

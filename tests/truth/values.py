@@ -11,7 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import delete, func, insert, select, tuple_, update
 
-from adapters.postgres.schema import dirty, quarantine
+from adapters.postgres.ledger.tables import quarantine
+from adapters.postgres.schema import dirty
 from adapters.prompts.canonical import CONTENT_LIMIT, Reason
 from adapters.prompts.dispatch_rows import SidecarRow
 from adapters.prompts.prompt import Prompt, PromptType

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, tuple_, update
 
 from adapters.postgres.apply import set_applying
 from adapters.prompts.canonical import COLUMNS
-from adapters.prompts.dispatch import sidecar, tenant_tables
+from adapters.prompts.dispatch_tables import sidecar, tenant_tables
 from adapters.prompts.prompt import Prompt
 from adapters.prompts.prompt_manager import prompts
 from truth.rows import TENANTS, Expected, Row, Shape, invent_row, projects_of

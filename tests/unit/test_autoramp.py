@@ -12,7 +12,8 @@ from typing import Literal
 import pytest
 
 from harness.autoramp import Course, Judgement, Pilot, State, Step, begun, plan_of
-from harness.config import RampSettings, load
+from harness.config import load
+from harness.deciding import RampSettings
 from harness.errors import CommandLocked, ConfigError, MismatchFound, Refused, StoreUnavailable
 from harness.failpoints import FailpointRaised, arm
 from harness.gates import Gate

@@ -17,11 +17,12 @@ from fakes import NOON, InMemoryPrompts, RouteBook, prompt
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.prompt import Prompt, PromptFilter, PromptPage
 from harness.baseline import Baseline, Finding, as_toml, judge, propose
-from harness.config import CompareSettings, RuleSettings, load
+from harness.config import load
 from harness.errors import ConfigError, StoreUnavailable
 from harness.noise import Patience, Twice
 from harness.router import Router
 from harness.routing import Store
+from harness.settings import CompareSettings, RuleSettings
 from harness.statistics import Statistics
 
 SECRET = "Say what broke."  # noqa: S105 - the content of every prompt of fakes.prompt

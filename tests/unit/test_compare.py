@@ -11,9 +11,9 @@ from fakes import NOON, prompt
 
 from adapters.prompts.prompt import PromptPage
 from harness.compare import EXCERPT, Comparison, Outcome, Pair, alike
-from harness.config import RuleSettings
 from harness.errors import Conflict, NotFound
 from harness.records import FieldDifference
+from harness.settings import RuleSettings
 
 
 @dataclass(frozen=True, slots=True)

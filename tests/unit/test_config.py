@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli.configuration import as_markdown, as_toml
-from harness.config import Settings, load
+from harness.config import load
 from harness.errors import ConfigError
+from harness.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

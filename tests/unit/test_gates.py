@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 from report_example import NOW, bad, empty, good, minute, verification
 
-from harness.config import GateSettings
+from harness.deciding import GateSettings
 from harness.evidence import Evidence
 from harness.gates import GATES, STATISTICAL, Gate, decide, evaluate
 from harness.gates.finding import SHARERS

@@ -18,12 +18,14 @@ import pytest
 from report_example import good
 
 from adapters.metrics.asking import ask
-from harness.config import GateSettings, Settings, load
+from harness.config import load
+from harness.deciding import GateSettings
 from harness.errors import ConfigError
 from harness.evidence import Answer, Sample
 from harness.gates import GATES, Gate, decide, evaluate, names_of
 from harness.promql import PrometheusSettings
 from harness.records import Verdict
+from harness.settings import Settings
 from reports.report import build
 
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE

@@ -19,7 +19,6 @@ from adapters.metrics.prometheus import PrometheusPublisher, Standing, serve
 from adapters.prompts.contract import PromptRepository
 from harness.backfill import Copied
 from harness.catchup import Carried
-from harness.config import ShadowSettings
 from harness.errors import ConfigError, StoreUnavailable
 from harness.gates import GATES
 from harness.operations import operations_of
@@ -27,6 +26,7 @@ from harness.phases import Phase
 from harness.records import Backlog, Verdict
 from harness.router import Router
 from harness.routing import Store
+from harness.settings import ShadowSettings
 from harness.statistics import Drop, Failure, Result, Role, Statistics
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"

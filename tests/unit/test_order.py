@@ -9,8 +9,8 @@ from fakes import prompt
 
 from adapters.prompts.prompt import PromptPage
 from harness.compare import Comparison, Outcome, Pair
-from harness.config import RuleSettings
 from harness.order import side_by_side
+from harness.settings import RuleSettings
 
 FREE = RuleSettings(name="free", field="items", action="unordered", reason="of the test")
 

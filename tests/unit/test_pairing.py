@@ -13,12 +13,12 @@ from fakes import HandClock, InMemoryPrompts, RouteBook, eventually, prompt
 
 from adapters.prompts.contract import PromptRepository
 from harness.catchup import WithApplies
-from harness.config import ShadowSettings
 from harness.errors import NotFound, StoreUnavailable
 from harness.pairing import Pairing
 from harness.recorder import Track
 from harness.router import Router
 from harness.routing import Store
+from harness.settings import ShadowSettings
 from harness.statistics import Apply, Paired, Statistics
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from report_example import HOSTILE, ID, NOW, OTHER_TEXT, TEXT, bad, empty, good, minute, ramping
 
-from harness.config import GateSettings
+from harness.deciding import GateSettings
 from harness.errors import ConfigError
 from harness.evidence import Evidence
 from harness.gates import evaluate

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from report_example import NOW, bad, empty, good, minute, ramping, verification
 
 from harness.cli.main import main
-from harness.config import GateSettings
+from harness.deciding import GateSettings
 from harness.errors import ConfigError, MismatchFound
 from harness.evidence import Evidence, WayBack, moved, settled
 from harness.gates import Gate, evaluate

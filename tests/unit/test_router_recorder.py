@@ -9,11 +9,11 @@ import pytest
 from fakes import InMemoryPrompts, Published, RouteBook, Samples, eventually, prompt
 
 from adapters.prompts.contract import PromptRepository
-from harness.config import ShadowSettings
 from harness.errors import StoreUnavailable
 from harness.recorder import Buffer, Recorder, Tally
 from harness.router import Router
 from harness.routing import RouteView, Store
+from harness.settings import ShadowSettings
 from harness.statistics import Drop, Failure, Result, Role, Statistics
 
 

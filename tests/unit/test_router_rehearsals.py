@@ -14,10 +14,10 @@ from fakes import WAIT, CopyingCarrier, InMemoryPrompts, Rehearsing, RouteBook, 
 
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.prompt import Prompt
-from harness.config import ShadowSettings
 from harness.errors import CannotHold, Conflict, NoAuthority, NotFound, StoreUnavailable
 from harness.router import Router
 from harness.routing import Store
+from harness.settings import ShadowSettings
 from harness.statistics import Drop, Result, Role
 
 

@@ -15,10 +15,10 @@ from fakes import CopyingCarrier, GuardedPrompts, RouteBook, eventually, prompt
 
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.prompt import Prompt
-from harness.config import ShadowSettings
 from harness.errors import Conflict, NoAuthority, NotFound, StoreUnavailable
 from harness.router import Router
 from harness.routing import Route, RouteView, Store
+from harness.settings import ShadowSettings
 from harness.statistics import Role
 
 OLD = Route(epoch=1)

@@ -9,11 +9,11 @@ from typing import Protocol
 import pytest
 from fakes import RouteBook, Samples
 
-from harness.config import RuleSettings, ShadowSettings
 from harness.errors import Conflict, NotFound
 from harness.operations import read, write
 from harness.router import Router
 from harness.routing import Store
+from harness.settings import RuleSettings, ShadowSettings
 from harness.statistics import Drop, Result, Role
 
 

@@ -14,10 +14,10 @@ from fakes import WAIT, CopyingCarrier, HandClock, InMemoryPrompts, RouteBook, S
 
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.prompt import Prompt, PromptFilter
-from harness.config import RuleSettings, ShadowSettings
 from harness.errors import Conflict, NotFound, StoreUnavailable
 from harness.router import Router
 from harness.routing import Route, RouteView, Store
+from harness.settings import RuleSettings, ShadowSettings
 from harness.statistics import Drop, Failure, Result, Role
 
 QUICK = ShadowSettings(look_seconds=0.01)

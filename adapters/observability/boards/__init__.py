@@ -7,7 +7,7 @@ from adapters.observability.boards.operations import operations
 from adapters.observability.boards.overview import overview
 from adapters.observability.boards.replication import replication
 from adapters.observability.panels import Board
-from harness.config import Settings
+from harness.settings import Settings
 
 
 def boards(settings: Settings) -> tuple[Board, ...]:

@@ -6,7 +6,7 @@ from adapters.metrics import definitions as metrics
 from adapters.metrics.definitions import Definition
 from adapters.observability.panels import Panel, Query, Step
 from adapters.observability.rules import LONGEST_LAG, mismatches
-from harness.config import Settings
+from harness.settings import Settings
 
 JOB = "~$job"
 OF = '{job=~"$job"}'

@@ -7,7 +7,7 @@ from adapters.observability.alerts import DROPPED_SHARE
 from adapters.observability.boards.common import ALERTS, JOB, OF, VERDICTS, gate_panel, limit, mismatch_panel
 from adapters.observability.panels import Board, Panel, Query, Row
 from adapters.observability.rules import DROPPED, excess
-from harness.config import Settings
+from harness.settings import Settings
 
 
 def gates(settings: Settings) -> Board:

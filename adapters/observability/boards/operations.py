@@ -6,7 +6,7 @@ from adapters.metrics import definitions as metrics
 from adapters.observability.boards.common import JOB, RATE, calls, limit, rate
 from adapters.observability.panels import Board, Panel, Query, Row
 from adapters.observability.rules import SLOWDOWN
-from harness.config import Settings
+from harness.settings import Settings
 
 
 def _quantile(share: float) -> Query:

@@ -22,7 +22,7 @@ from adapters.observability.boards.common import (
 )
 from adapters.observability.panels import Board, Panel, Query, Row
 from adapters.observability.rules import LONGEST_LAG, MOST_DIRTY, P99
-from harness.config import Settings
+from harness.settings import Settings
 
 
 def overview(settings: Settings) -> Board:

@@ -6,7 +6,7 @@ from adapters.metrics import definitions as metrics
 from adapters.observability.boards.common import CALM, ENFORCED, JOB, OF, RATE, greatest, lag_panel, rate
 from adapters.observability.panels import Board, Panel, Query, Row
 from adapters.observability.rules import MOST_DIRTY
-from harness.config import Settings
+from harness.settings import Settings
 
 
 def replication(settings: Settings) -> Board:

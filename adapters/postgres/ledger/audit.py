@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select
 
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import audit
+from adapters.postgres.ledger.tables import audit
 from harness.records import AuditEntry
 
 

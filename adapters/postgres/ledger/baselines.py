@@ -6,7 +6,7 @@ from sqlalchemy import Engine, select
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import audit
+from adapters.postgres.ledger.tables import audit
 from harness.baseline import Baseline
 from harness.routing import Store
 

@@ -12,8 +12,8 @@ from collections.abc import Collection
 from sqlalchemy import ARRAY, BigInteger, Connection, Text, any_, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
+from adapters.postgres.ledger.tables import cascade
 from adapters.postgres.prepared import Prepared, parameter
-from adapters.postgres.schema import cascade
 
 _KEPT = literal_column("interval '1 day'", Text)
 _FIND = Prepared(select(cascade.c.seq).where(cascade.c.seq == any_(parameter("numbers", ARRAY(BigInteger)))))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import checkpoint, chunk
+from adapters.postgres.ledger.tables import checkpoint, chunk
 from harness.backfill import Chunk, Copied
 from harness.errors import Refused, StoreTimeout
 

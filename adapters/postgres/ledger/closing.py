@@ -6,11 +6,10 @@ from sqlalchemy import Engine, delete, update
 
 from adapters.postgres.ledger.opening import ledger
 from adapters.postgres.ledger.phases import step_to
-from adapters.postgres.schema import (
+from adapters.postgres.ledger.tables import (
     cascade,
     checkpoint,
     debt,
-    dirty,
     pause,
     quarantine,
     rejection,
@@ -18,6 +17,7 @@ from adapters.postgres.schema import (
     verified_segment,
     verifying,
 )
+from adapters.postgres.schema import dirty
 from harness.phases import Phase
 
 

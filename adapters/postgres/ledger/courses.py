@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import course as courses
+from adapters.postgres.ledger.tables import course as courses
 from harness.autoramp import Course, Judgement, State, Step
 from harness.errors import Refused
 

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
-from adapters.postgres.guard import NO_PLACE
+from adapters.postgres.guarding import NO_PLACE
 from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.ledger.tables import debt
 from adapters.postgres.prepared import Prepared
-from adapters.postgres.schema import debt
 from harness.records import Debt
 
 

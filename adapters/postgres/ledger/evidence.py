@@ -10,7 +10,13 @@ from sqlalchemy import Engine, delete, func, insert, or_, select
 
 from adapters.postgres.ledger import rejections
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import audit, mismatch, rejection, run, verification
+from adapters.postgres.ledger.tables import (
+    audit,
+    mismatch,
+    rejection,
+    run,
+    verification,
+)
 from harness.records import (
     FieldDifference,
     Kind,

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection
 
 from sqlalchemy import any_, delete, func, select
 
+from adapters.postgres.ledger.tables import debt, quarantine, rejection
 from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared
-from adapters.postgres.schema import debt, quarantine, rejection
 from adapters.postgres.trip import Trip
 
 

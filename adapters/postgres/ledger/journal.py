@@ -11,7 +11,7 @@ from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
 from adapters.postgres.ledger.phases import read_phase, step_to
 from adapters.postgres.ledger.route import read_route
-from adapters.postgres.schema import journal, route
+from adapters.postgres.ledger.tables import journal, route
 from harness.errors import Overtaken, Refused
 from harness.moving import Act, Stand
 from harness.phases import Phase, leads_to

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import lag
+from adapters.postgres.ledger.tables import lag
 from harness.records import Backlog
 from harness.routing import Store
 

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.errors import driver_error, speaking_for
-from adapters.postgres.schema import phase, route
+from adapters.postgres.ledger.tables import phase, route
 from harness.errors import NotPrepared
 from harness.phases import Phase
 from harness.routing import Store

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import pause
+from adapters.postgres.ledger.tables import pause
 from harness.throttle import Pause
 
 

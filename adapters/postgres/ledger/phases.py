@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Engine, func, select, update
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger, not_prepared
-from adapters.postgres.schema import deferred_index, phase
+from adapters.postgres.ledger.tables import deferred_index, phase
 from harness.errors import Refused
 from harness.phases import Phase, check_edge, path
 from harness.records import PhaseState

@@ -15,8 +15,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
+from adapters.postgres.ledger.tables import quarantine
 from adapters.postgres.part import these
-from adapters.postgres.schema import quarantine
 from harness.errors import Refused
 from harness.records import Quarantined
 

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import rejection
+from adapters.postgres.ledger.tables import rejection
 from harness.records import Rejection
 
 

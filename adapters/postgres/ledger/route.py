@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, Table, func, select, true, update
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger, not_prepared
-from adapters.postgres.schema import debt, quarantine, route
+from adapters.postgres.ledger.tables import debt, quarantine, route
 from harness.errors import Refused
 from harness.routing import Route, RouteView, Store, percent
 

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Engine, cast, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import route, statistics
+from adapters.postgres.ledger.tables import route, statistics
 from harness.ports import Clock
 from harness.statistics import Result, Statistics, merged
 

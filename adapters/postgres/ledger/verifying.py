@@ -9,7 +9,7 @@ from sqlalchemy import Engine, delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from adapters.postgres.ledger.opening import ledger
-from adapters.postgres.schema import verified_segment, verifying
+from adapters.postgres.ledger.tables import verified_segment, verifying
 from harness.narrowing import Plan, Segment
 from harness.routing import Store
 from harness.verify import Sitting

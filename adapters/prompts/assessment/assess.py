@@ -22,9 +22,9 @@ from adapters.prompts.assessment.rows import row_findings
 from adapters.prompts.assessment.sample import read_sample, time_work
 from adapters.prompts.assessment.server import Server, look_at_server, server_findings, zone_findings
 from adapters.prompts.canonical import Reading
-from harness.config import Settings
 from harness.ports import Clock
 from harness.routing import Store
+from harness.settings import Settings
 
 __all__ = ["BLOCKS", "DECIDE", "NOTE", "Assessment", "Finding", "Severity", "TenantCounts", "assess"]
 

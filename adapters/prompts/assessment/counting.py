@@ -29,7 +29,8 @@ from sqlalchemy import (
 
 from adapters.prompts.assessment.findings import EXAMPLES, Code, TenantCounts
 from adapters.prompts.canonical import BY_NUMBER, Reading, Reason
-from adapters.prompts.dispatch import canonical_select, tenant_tables
+from adapters.prompts.dispatch import canonical_select
+from adapters.prompts.dispatch_tables import tenant_tables
 from adapters.prompts.workload import has_sidecar
 
 UNKNOWN_SHOWN = 20  # types without a name that are told apart, the most frequent first

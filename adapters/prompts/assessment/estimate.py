@@ -13,7 +13,7 @@ from adapters.prompts.assessment.findings import NOTE, Code, Estimate, Finding, 
 from adapters.prompts.assessment.sample import Sample
 from adapters.prompts.assessment.server import Server
 from adapters.prompts.prompt_manager import prompts
-from harness.config import Settings
+from harness.settings import Settings
 from harness.words import size
 
 # Writing a row with its nine index entries, in units of the work that was timed; it depends on disks and cache too.

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, text
 from adapters.prompts.assessment.findings import BLOCKS, DECIDE, EXAMPLES, NOTE, Code, Finding, Severity, TenantCounts
 from adapters.prompts.canonical import Reading
 from adapters.prompts.discover import Problem, tenants_of
-from adapters.prompts.dispatch import TENANT_PREFIX, tenant_schema
+from adapters.prompts.dispatch_tables import TENANT_PREFIX, tenant_schema
 from harness.words import counted
 
 _SEVERITY: dict[Problem, Severity] = {

@@ -17,7 +17,7 @@ from adapters.postgres.literal import literal_sql
 from adapters.postgres.part import REASON, Part
 from adapters.prompts.assessment.findings import Range, TenantCounts
 from adapters.prompts.canonical import COLUMNS, Reading
-from adapters.prompts.dispatch import tenant_part
+from adapters.prompts.dispatch_part import tenant_part
 from adapters.prompts.workload import has_sidecar
 from harness.errors import CrossfadeError
 from harness.ports import Clock

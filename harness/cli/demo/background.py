@@ -12,13 +12,13 @@ from dataclasses import replace
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-from adapters.prompts.invented import LegacyWriter
+from adapters.prompts.invented_writer import LegacyWriter
 from adapters.prompts.migration import Stores, opened
 from harness.catchup import follow
 from harness.cli.app import App, quiet_driver
 from harness.cli.run import Plan, keep_totals, run_parallel
-from harness.config import Settings
 from harness.errors import CrossfadeError
+from harness.settings import Settings
 
 _ACT_SECONDS = 0.1
 _END_SECONDS = 30.0

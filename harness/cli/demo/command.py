@@ -18,10 +18,11 @@ from harness.cli.demo.faults import Fault
 from harness.cli.demo.story import Story
 from harness.cli.report import gather_all
 from harness.cli.report import show as show_report
-from harness.config import LegacySettings, NewSettings, RampSettings, Settings
+from harness.deciding import RampSettings
 from harness.errors import CrossfadeError
 from harness.gates import Gate, decide, evaluate
 from harness.records import Verdict
+from harness.settings import LegacySettings, NewSettings, Settings
 from reports.report import build
 from reports.verdict import verdict
 
