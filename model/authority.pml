@@ -126,10 +126,10 @@ end_idle:
        };
        atomic {
 #endif
-            /* BEFORE STATEMENT: the fence's lock, shared, before any row's lock. */
+            /* BEFORE ROW: the fence's lock, shared, until the transaction ends. */
             fenced[st] == 0; shared[st]++
        };
-       /* BEFORE ROW: read the route, refuse what is the other store's. */
+       /* The same trigger, a query later: read the route, refuse what is the other store's. */
        if
 #if defined(NO_GUARD)
        :: true

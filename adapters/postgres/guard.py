@@ -11,7 +11,7 @@ from sqlalchemy import (
 
 from adapters.postgres import triggers
 from adapters.postgres.authority import allowing
-from adapters.postgres.guarding import FENCING, guarding
+from adapters.postgres.guarding import guarding
 from adapters.postgres.holdable import function_of
 from adapters.postgres.part import Part
 from adapters.postgres.schema import route_copy
@@ -57,12 +57,10 @@ def _guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loa
     signature, body = allowing()
     functions = {
         "allows": Function(body, signature, ours=False),
-        "fence": Function(FENCING, ours=False),
         function: Function(guarding(store, part, schema, noting)),
     }
     # Triggers of one kind fire in the order of their names. What a row's trigger notes must be the row as it will be.
     standing = [
-        Trigger("crossfade_fence", "BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE", by_statement, "fence"),
         Trigger("zz_crossfade_guard", "BEFORE INSERT OR UPDATE OR DELETE", by_row, function, last=True),
         Trigger("zz_crossfade_guard_truncate", "BEFORE TRUNCATE", by_statement, function),
     ]
@@ -72,4 +70,4 @@ def _guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loa
         columns = ", ".join(part.table.c[name].name for name in part.unholdable_by)
         occasion, manner = f"AFTER INSERT OR UPDATE OF {columns}", f"DEFERRABLE INITIALLY DEFERRED {by_row}"
         standing.append(Trigger("crossfade_holdable", occasion, manner, holdable, constraint=True))
-    return Attachment("the guard", part.table, functions, tuple(standing), loading)
+    return Attachment("the guard", part.table, functions, tuple(standing), ("crossfade_fence",), loading)

@@ -2,8 +2,8 @@
 
 Why no write slips through while authority moves:
 
-1. Every writing statement takes the fence's lock in shared mode before it touches a row. Who changes the route holds
-   that lock exclusively, so no transaction that was let through is still open when authority has moved.
+1. Before a row is written, its trigger takes the fence's lock in shared mode, until the transaction ends. Who changes
+   the route holds that lock exclusively, so no transaction that was let through is still open when authority has moved.
 2. The route is read after the lock, by a query of its own, for each row: under READ COMMITTED it sees what is now.
 3. Under REPEATABLE READ and above it would see the route of the transaction's beginning. There the route's row is
    locked too, which fails (SQLSTATE 40001) if it has changed since. After the fence's lock, never before: the lock of
@@ -47,16 +47,6 @@ FENCE = (0x43F1, 0)  # the advisory lock: shared by who writes, exclusive for wh
 NO_AUTHORITY = "XF001"  # SQLSTATE: the scope's authority is with the other store
 NO_PLACE = "no_place"  # why the other store cannot hold it: it has no such scope, and never will
 
-# Runs as the writer, so every name of PostgreSQL's that a search path might hide is written in full. The lock is taken
-# by an expression, which costs half of what a query does; it is the only one, and NULL whatever happens, for there is
-# no row to return.
-FENCING = f"""
-BEGIN
-  RETURN CASE WHEN pg_catalog.{APPLYING} THEN NULL
-    WHEN pg_catalog.pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]}) IS NULL THEN NULL END;
-END
-"""
-
 # PL/pgSQL sets up each expression anew in each transaction, so a writer of single rows pays for every one that it meets
 # (docs/adr/0023). Nearly every write is an INSERT, or an UPDATE that leaves the row in its scope, and is allowed: it
 # meets one condition, and one statement that reads the route, decides, and notes. All else goes on to the block below,
@@ -68,7 +58,7 @@ DECLARE
   arrived text;
 BEGIN
   IF {nothing_arrives} THEN
-    IF {something_departs} AND {plain} THEN
+    IF {something_departs} AND {plain} AND {fenced} IS NOT NULL THEN
       departed := {scope_of_old};
       {note_gone_at_once};
       IF FOUND THEN
@@ -76,7 +66,7 @@ BEGIN
         RETURN OLD;
       END IF;
     END IF;
-  ELSIF ({nothing_departs} OR {stays}) AND {plain} THEN
+  ELSIF ({nothing_departs} OR {stays}) AND {plain} AND {fenced} IS NOT NULL THEN
     arrived := {scope_of_new};
     {note_arrived_at_once};
     IF FOUND THEN
@@ -89,6 +79,7 @@ BEGIN
     END IF;
     RETURN NEW;
   END IF;
+  PERFORM {fenced};
   IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
     PERFORM FROM crossfade.route FOR SHARE;
   END IF;
@@ -182,6 +173,7 @@ class _GuardText:
         ours, leaves, enters = has_all(self.store), self._has("departed"), self._has("arrived")
         return _GUARD.format(
             applying=APPLYING,
+            fenced=f"pg_advisory_xact_lock_shared({FENCE[0]}, {FENCE[1]})",
             moved=self._sql(capture.moved(part)),
             plain=f"current_setting('transaction_isolation') = 'read committed' AND {NOT_APPLYING}",
             stays=f"({self._sql(capture.stays(part))})",

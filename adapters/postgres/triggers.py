@@ -63,13 +63,15 @@ class Function:
 class Attachment:
     """What stands on one table for one purpose: triggers, and their functions by name.
 
-    ``loading``: the table is about to be filled by sessions of ours.
+    ``retired``: names of triggers that stood there for this purpose once, and are to go. ``loading``: the table is
+    about to be filled by sessions of ours.
     """
 
     purpose: str
     table: Table
     functions: Mapping[str, Function]
     triggers: tuple[Trigger, ...]
+    retired: tuple[str, ...] = ()
     loading: bool = False
 
 
@@ -192,7 +194,7 @@ def _standing(connection: Connection, wanted: Attachment) -> Sequence[Any]:
         " FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
         f" WHERE t.tgrelid = {_PLACE} AND t.tgname = ANY(:names) AND t.tgenabled = 'A'"
     )
-    names = [each.name for each in wanted.triggers]
+    names = [*(each.name for each in wanted.triggers), *wanted.retired]
     given = {"table": wanted.table.name, "schema": wanted.table.schema, "names": names}
     return connection.execute(statement, given).all()
 
@@ -209,12 +211,15 @@ def _create(connection: Connection, wanted: Attachment) -> None:
         # One that stands calls the function that has just been replaced; the table need not be locked.
         if present.get(trigger.name) != (trigger.function, wanted.loading):
             _create_trigger(connection, wanted.table, trigger, loading=wanted.loading)
+    for name in wanted.retired:
+        if name in present:  # only now: what stands by this time does what it did
+            _drop_trigger(connection, wanted.table, name)
 
 
 def _create_trigger(connection: Connection, table: Table, trigger: Trigger, *, loading: bool) -> None:
     when = f" WHEN ({NOT_APPLYING})" if loading else ""
-    on, name = sql.Identifier(*filter(None, (table.schema, table.name))), sql.Identifier(trigger.name)
-    run(connection, sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(name, on))
+    _drop_trigger(connection, table, trigger.name)
+    on, name = _identifier(table), sql.Identifier(trigger.name)
     create = sql.SQL("CREATE {} {} {} ON {} {} EXECUTE FUNCTION {}()").format(
         sql.SQL("CONSTRAINT TRIGGER" if trigger.constraint else "TRIGGER"),
         name,
@@ -225,3 +230,11 @@ def _create_trigger(connection: Connection, table: Table, trigger: Trigger, *, l
     )
     run(connection, create)
     run(connection, sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(on, name))
+
+
+def _drop_trigger(connection: Connection, table: Table, name: str) -> None:
+    run(connection, sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(sql.Identifier(name), _identifier(table)))
+
+
+def _identifier(table: Table) -> sql.Identifier:
+    return sql.Identifier(*filter(None, (table.schema, table.name)))

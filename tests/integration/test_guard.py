@@ -332,13 +332,13 @@ def ended(connection: Connection) -> object:
     return None
 
 
-def waiting_for_advisory_lock(engine: Engine) -> bool:
+def waiting_for_advisory_lock(engine: Engine, sessions: int = 1) -> bool:
     asked = text(
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND database ="
         " (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     with engine.connect() as connection:
-        return bool(connection.execute(asked).scalar_one())
+        return int(connection.execute(asked).scalar_one()) >= sessions
 
 
 @contextmanager
@@ -390,6 +390,50 @@ def test_writer_that_waited_at_the_fence_meets_the_new_route(prepared_migration:
         operator.commit()
         writer.join()
     assert getattr(caught[0], "sqlstate", None) == "XF001"
+
+
+def test_row_that_waits_at_the_fence_holds_up_nobody_for_good(prepared_migration: Migration) -> None:
+    """A writer that holds a row and waits at the fence, for an operator that waits for the row's next writer: the
+    operator gives up in its time, nothing has changed, and both writes are made.
+    """
+    prepared_migration.prompt(project=1)
+    prepared_migration.prompt(project=2)
+    legacy, ends = prepared_migration.stores.legacy, list[int]()
+
+    def write(project: int) -> None:
+        with session(prepared_migration) as writer:
+            update = f"UPDATE {TABLE} SET genai_prompt = genai_prompt || '!' WHERE project_id = %s"
+            ends.append(writer.execute(update, (project,)).rowcount)
+
+    with session(prepared_migration) as operator, session(prepared_migration) as first:
+        first.execute(f"UPDATE {TABLE} SET genai_prompt = genai_prompt || '!' WHERE project_id = 1")
+        held = threading.Thread(target=write, args=(2,))
+        again = threading.Thread(
+            target=lambda: first.execute(f"UPDATE {TABLE} SET genai_prompt = genai_prompt || '!' WHERE project_id = 2")
+        )
+        operator.execute("SET LOCAL lock_timeout = '600ms'")
+        fencing = threading.Thread(target=lambda: ends.append(-1) if refused(operator, FENCED) else None)
+        fencing.start()
+        until(lambda: waiting_for_advisory_lock(legacy))
+        held.start()
+        until(lambda: waiting_for_advisory_lock(legacy, 2))
+        again.start()
+        for thread in (fencing, held, again):
+            thread.join()
+        first.commit()
+    assert sorted(ends) == [-1, 1]
+    found = prepared_migration.sql(f"SELECT project_id, right(genai_prompt, 2) FROM {TABLE} ORDER BY project_id")
+    assert [(project, text.count("!")) for project, text in found] == [(1, 1), (2, 2)]
+
+
+def refused(operator: psycopg.Connection[Any], statement: Any) -> bool:
+    """Whether a lock was not to be had in time."""
+    try:
+        operator.execute(statement)
+    except errors.LockNotAvailable:
+        operator.rollback()
+        return True
+    return False
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
@@ -456,7 +500,7 @@ def test_trigger_that_would_fire_after_the_guard_is_refused(migration: Migration
     assert migration.stores.uncaptured_tenants() == ["acme"]
 
 
-@pytest.mark.parametrize("trigger", ["crossfade_fence", "zz_crossfade_guard", "zz_crossfade_guard_truncate"])
+@pytest.mark.parametrize("trigger", ["zz_crossfade_guard", "zz_crossfade_guard_truncate"])
 def test_guard_that_lacks_a_trigger_is_none(prepared_migration: Migration, trigger: str) -> None:
     """A trigger that was dropped or switched off is noticed, and the next prepare puts it back."""
     stores = prepared_migration.stores
@@ -467,6 +511,21 @@ def test_guard_that_lacks_a_trigger_is_none(prepared_migration: Migration, trigg
     assert is_guarded(stores.legacy, Store.LEGACY, part)
     prepared_migration.sql(f"DROP TRIGGER {trigger} ON {TABLE}")
     assert not is_guarded(stores.legacy, Store.LEGACY, part)
+
+
+def test_trigger_of_an_earlier_version_is_taken_down(prepared_migration: Migration) -> None:
+    """The fence's own trigger, which stood here once, makes a guard another one, until the next prepare drops it."""
+    stores, part = prepared_migration.stores, prepared_migration.stores.mapping.parts[0]
+    function = "CREATE FUNCTION crossfade.fence() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+    prepared_migration.sql(function)
+    prepared_migration.sql(
+        f"CREATE TRIGGER crossfade_fence BEFORE UPDATE ON {TABLE} EXECUTE FUNCTION crossfade.fence()"
+    )
+    prepared_migration.sql(f"ALTER TABLE {TABLE} ENABLE ALWAYS TRIGGER crossfade_fence")
+    assert not is_guarded(stores.legacy, Store.LEGACY, part)
+    prepared_migration.prepare()
+    assert is_guarded(stores.legacy, Store.LEGACY, part)
+    assert prepared_migration.sql("SELECT count(*) FROM pg_trigger WHERE tgname = 'crossfade_fence'") == [(0,)]
 
 
 def test_without_a_route_nothing_is_accepted(prepared_migration: Migration) -> None:
