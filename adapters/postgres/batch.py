@@ -16,7 +16,7 @@ from adapters.postgres.ledger.cascades import carried_cascades
 from adapters.postgres.notes import Note
 from adapters.postgres.part import Part
 from adapters.postgres.present import PresentRows
-from adapters.postgres.scope_locks import beginning, lock_scopes
+from adapters.postgres.scope_locks import Manner, beginning, lock_scopes
 from adapters.postgres.taking import Found, Taking
 from adapters.postgres.trip import together
 from harness.errors import Conflict
@@ -74,7 +74,7 @@ class Batch:
 
 
 def sort_out(
-    taking: Connection, notes: Sequence[Note], taker: Taker, present: PresentRows, *, precedence: bool = False
+    taking: Connection, notes: Sequence[Note], taker: Taker, present: PresentRows, manner: Manner | None = None
 ) -> Batch:
     """Begin to carry, and find the batch that can be carried with the locks to be had now; empty if there are none.
 
@@ -83,7 +83,7 @@ def sort_out(
     """
     asked = present.guesses(notes)
     scopes = {note.scope for note in notes if note.scope is not None}
-    with beginning(taking, precedence=precedence) as trip:
+    with beginning(taking, manner or Manner()) as trip:
         authority = _placed(lock_scopes(trip, {note.scope for note in notes})(), taker)
         look = taker.tables.look(trip, asked, scopes)
         mine = [note for note in notes if note.scope in authority]

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, suppress
 from threading import Event
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Connection
 
 from adapters.postgres.batch import Batch, Giver, StaleParts, Taker, sort_out
 from adapters.postgres.errors import speaking_for
@@ -32,7 +32,7 @@ from adapters.postgres.ledger.rejections import reject
 from adapters.postgres.notes import Choice, Note, Notes, Rows
 from adapters.postgres.present import PresentRows
 from adapters.postgres.schema import dirty
-from adapters.postgres.scope_locks import StandAside
+from adapters.postgres.scope_locks import Manner, StandAside
 from adapters.postgres.settling import Settling, Unfit, unfit_of
 from adapters.postgres.taking import Applied
 from adapters.postgres.trip import Trip, together
@@ -64,6 +64,7 @@ class StateCarrier:
         self._pause = Event()  # never set; a pause that a signal can interrupt
         self._gone: set[str] = set()  # parts that notes name and the giver no longer has
         self.precedence = False  # whoever uses this carrier has sent all others aside, in both databases
+        self.lock_seconds: float | None = None  # how long a batch waits for a lock that others hold; None: for ever
         self._skipped = 0  # notes that other workers seem to be at
         self._left_alone: dict[str, float] = {}  # rejected scopes, the empty text for none, and until when
         self._ahead: list[Note] = []  # what comes next, read in the trip that settled the last batch
@@ -109,6 +110,12 @@ class StateCarrier:
         """A trip to the giver that nothing is written in."""
         return self._notes.trip()
 
+    def has_place_for(self, scope: str | None) -> bool:
+        """Whether the taker could hold records of the scope; those of others stay where they are."""
+        with suppress(StaleParts):  # of a part that has appeared since
+            return scope is not None and self._taker.part_of(scope) is not None
+        return True
+
     def carry_chosen(self, choice: Choice, carried: set[str] | None = None) -> Carried:
         """Carry over one batch of a choice; ``carried`` receives the keys."""
         return self._carry_notes(self._notes.chosen(choice), carried)
@@ -138,7 +145,7 @@ class StateCarrier:
         notes = self._present.samples(among)
         refused = suppress(StandAside, StaleParts, RepositoryError)
         with refused, speaking_for(self._taker.store), self._taker.engine.connect() as taking:
-            batch = sort_out(taking, notes, self._taker, self._present, precedence=self.precedence)
+            batch = self._sort_out(taking, notes)
             with together(taking) as trip:
                 self._apply(trip, batch)
             taking.rollback()
@@ -243,7 +250,7 @@ class StateCarrier:
         passing("catchup.before_apply")
         try:
             with speaking_for(self._taker.store), self._taker.engine.begin() as taking:
-                batch = sort_out(taking, notes, self._taker, self._present, precedence=self.precedence)
+                batch = self._sort_out(taking, notes)
                 if not batch.notes:
                     return Carried(busy=len(notes))
                 with together(taking) as trip:
@@ -263,12 +270,18 @@ class StateCarrier:
         passing("catchup.after_commit")
         left = len(notes) - len(batch.notes)
         ask_ahead = self._ask_ahead if looking_ahead and not left else None
-        let, self._ahead = self._settling.settle(batch, unfit, let, self._parts.values(), ask_ahead)
+        let, self._ahead = self._settling.settle(
+            batch, unfit, let, self._parts.values(), ask_ahead, lock_seconds=self.lock_seconds
+        )
         passing("catchup.after_forget")
         self.applies[Apply.CARRIED] += len(batch.scopes) - let()
         if carried is not None:
             carried |= batch.keys
         return Carried(len(batch.notes), applied.upserts(), applied.deletes(), len(unfit), 0, left)
+
+    def _sort_out(self, taking: Connection, notes: Sequence[Note]) -> Batch:
+        manner = Manner(self.precedence, self.lock_seconds)
+        return sort_out(taking, notes, self._taker, self._present, manner)
 
     def _apply(self, trip: Trip, batch: Batch) -> tuple[Applied, Unfit, Callable[[], int]]:
         """Do in the taker what the batch asks for; what was unfit, and how many scopes had been refused before.

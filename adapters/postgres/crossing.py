@@ -23,10 +23,9 @@ from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import dirty
 from harness.errors import MismatchFound, Refused, StoreContended
-from harness.looking import Record
 from harness.moving import Act, Drained, Stand
 from harness.ports import Clock
-from harness.routing import Route, Store
+from harness.routing import Route, Store, group
 from harness.settings import MoveSettings
 
 _PAUSE = 0.005
@@ -48,23 +47,6 @@ def moves(scope: ColumnElement[str], salt: str, before: Stand, after: Stand) -> 
 
 def _pins(stand: Stand) -> dict[str, str]:
     return {name: store.value for name, store in stand.pins.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """Some records as loser and gainer have them."""
-
-    ours: Mapping[str, Record]
-    theirs: Mapping[str, Record]
-
-    def unequal(self, keys: Collection[str]) -> _Suspects:
-        """Those of the keys under which the two do not have the same, and the scopes in which they have them."""
-        both = (self.ours, self.theirs)
-        return {
-            key: {side[key].scope for side in both if key in side}
-            for key in keys
-            if self.ours.get(key) != self.theirs.get(key)
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +102,7 @@ class Crossing:
         if self.spare:
             self.suspects[act.id] = self._carry_and_look(act, until)
             return
-        suspects = self._look(carried := self._carry_till_little(act, until)).unequal(carried)
+        suspects = self._unequal(self._carry_till_little(act, until))
         # Once more: comparing took a while, and what came meanwhile would be carried while writers wait.
         self.suspects[act.id] = suspects | {key: {None} for key in self._carry_till_little(act, until)}
 
@@ -146,14 +128,15 @@ class Crossing:
             if not came:
                 break
             before_that = {key: scopes for key, scopes in suspects.items() if key not in carried}
-            suspects = before_that | self._look(carried).unequal(carried)
+            suspects = before_that | self._unequal(carried)
             if came >= before:
                 break
             before = came
         return suspects
 
     def _take_precedence(self, whether: bool) -> None:
-        self.carrier.precedence = self.reverse.precedence = whether
+        for carrier in (self.carrier, self.reverse):
+            carrier.precedence, carrier.lock_seconds = whether, self.settings.fence_seconds
 
     def _turn_around(self, act: Act, until: float) -> None:
         self.reverse.drain_chosen(self._noted(act), until)
@@ -175,7 +158,7 @@ class Crossing:
         if busy is None:
             keys = self.carrier.drain_chosen(self._noted(act), until) | self.suspects[act.id].keys()
             debts, held = self._debts(), frozenset() if from_new else self._held()
-            self._compare(act, keys - debts.keys(), self._look(keys))
+            self._compare(act, keys - debts.keys())
         if from_new:
             self._refuse_debt(act, debts)
             after = act.after
@@ -186,14 +169,17 @@ class Crossing:
     def _busy(self, act: Act, notes: Sequence[Note]) -> frozenset[str] | None:
         """Moving scopes of which something is noted, none if so be; None where that has to be carried over in here.
 
-        So it has if they are too many, or named by a pin of the act itself, or if notes stand for a whole part, or if a
-        record was not equal although nothing is noted of it.
+        So it has if they are too many, or named by a pin of the act itself, or if one has the name of a group, which a
+        pin would keep as a whole, or if notes stand for a whole part, or if a record was not equal although nothing is
+        noted of it.
         """
         if not self.spare:
             return None
         if len(notes) == self._noted(act).most:
             return None  # there may be more
-        noted = {note.scope for note in notes}
+        if any(note.of_whole_part for note in notes):
+            return None
+        noted = {note.scope for note in notes if self.carrier.has_place_for(note.scope)}
         moving = _Moving(self.salt, act)
         busy = set(noted)
         for scopes in self.suspects[act.id].values():
@@ -201,14 +187,22 @@ class Crossing:
                 if not scopes & noted:
                     return None
                 busy |= set(filter(moving, scopes))
-        if None in busy or len(busy) > min(self.spare, _MOST_BUSY) or not act.after.pins.keys().isdisjoint(busy):
+        scopes_alone = frozenset(scope for scope in busy if scope is not None and scope != group(scope))
+        if scopes_alone != busy or len(busy) > min(self.spare, _MOST_BUSY):
             return None
-        return frozenset(scope for scope in busy if scope is not None)
+        return scopes_alone if act.after.pins.keys().isdisjoint(busy) else None
 
-    def _look(self, keys: Collection[str]) -> _Seen:
+    def _unequal(self, keys: Collection[str]) -> _Suspects:
+        """Those of the records that loser and gainer do not have alike, and the scopes in which they have them.
+
+        Without those in scopes that the gainer has no place for: they are as the loser has them, whoever has authority.
+        """
         with ThreadPoolExecutor(2, "crossing") as pool:  # both at once, for writers wait
-            ours, theirs = (pool.submit(side.records, keys) for side in (self.loser, self.gainer))
-        return _Seen(ours.result(), theirs.result())
+            both = [pool.submit(side.records, keys) for side in (self.loser, self.gainer)]
+        ours, theirs = (found.result() for found in both)
+        differing = [key for key in keys if ours.get(key) != theirs.get(key)]
+        scopes = {key: {side[key].scope for side in (ours, theirs) if key in side} for key in differing}
+        return {key: found for key, found in scopes.items() if any(map(self.carrier.has_place_for, found))}
 
     def _debts(self) -> dict[str, str | None]:
         """What legacy cannot hold: scope by key."""
@@ -226,9 +220,9 @@ class Crossing:
             self.choices[act.id] = Choice.of(moving, max(_BATCH, self.settings.settled_notes + 1))
         return self.choices[act.id]
 
-    def _compare(self, act: Act, keys: Collection[str], seen: _Seen) -> None:
+    def _compare(self, act: Act, keys: Collection[str]) -> None:
         moving = _Moving(self.salt, act)
-        differing = [key for key, scopes in seen.unequal(keys).items() if any(map(moving, scopes))]
+        differing = [key for key, scopes in self._unequal(keys).items() if any(map(moving, scopes))]
         if differing:
             raise MismatchFound(
                 f"{len(differing)} records of the moving scopes differ although everything was carried over "
@@ -257,7 +251,14 @@ class Crossing:
 
 
 def _staying(after: Stand, scopes: Collection[str], store: Store) -> Stand:
-    """With pins that keep the scopes where they are."""
+    """With pins that keep the scopes where they are, and no others.
+
+    Raises Refused for one with the name of a group, which a pin would keep too.
+    """
+    if groups := sorted(scope for scope in scopes if scope == group(scope)):
+        raise Refused(
+            f"scope {groups[0]} cannot stay with {store} alone: it has the name of a group; nothing has changed"
+        )
     pins = dict(after.pins) | dict.fromkeys(scopes, store)
     return replace(after, pins=pins, automatic=after.automatic.union(scopes))
 

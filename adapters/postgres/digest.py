@@ -291,7 +291,8 @@ class TableSide:
 
 _Row = tuple[ColumnElement[Any], ColumnElement[Any]]
 
-_QUOTING = PGDialect_psycopg().identifier_preparer  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
+# A style of parameters without percent signs to double: what is quoted here goes to the driver as it is.
+_QUOTING = PGDialect_psycopg(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call] # untyped there
 _SIZE = text("SELECT pg_relation_size(CAST(:table AS regclass))")
 _FILE = text("SELECT pg_relation_filenode(CAST(:table AS regclass))")
 _SERVER = text("SELECT current_setting('server_version_num')::integer, current_setting('block_size')::integer")

@@ -110,7 +110,11 @@ def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
             f"{store} takes no writes now ({said}); see whether {SETTING[store]} leads to a replica, or whether "
             "default_transaction_read_only is on there"
         )
-    if state in {"57014", "55P03", "25P04"}:
+    if state == "55P03":
+        return StoreTimeout(
+            f"{store}: a lock was not to be had in time; see who holds it (pg_stat_activity, pg_locks), and try again"
+        )
+    if state in {"57014", "25P03", "25P04"}:
         return StoreTimeout(f"{store}: gave up after the time limit; try again, or raise pool.statement_seconds")
     if state in _ABSENT:
         return StoreUnavailable(
@@ -121,7 +125,7 @@ def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
         return StoreUnavailable(f"{store}: a right is missing ({said}); grant it to the user in {SETTING[store]}")
     if state in {"40001", "40P01"}:
         return StoreContended(f"{store}: the transaction gave way to another one ({said}); try again")
-    if state[:2] in {"08", "28", "3D", "53", "57"} or state == "25P03" or isinstance(error, psycopg.OperationalError):
+    if state[:2] in {"08", "28", "3D", "53", "57"} or isinstance(error, psycopg.OperationalError):
         return _unreachable(store, error, said)
     return CrossfadeError(f"{store}: unexpected SQLSTATE {state}; see its server's log, and please report it")
 

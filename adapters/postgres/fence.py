@@ -42,10 +42,12 @@ class RouteFences:
     def raised(self, act: Act, seconds: float) -> Iterator[_Fence]:
         with ExitStack() as stack:
             # The journal first: of two operators, only the one whose act is pending gets any further.
-            new = stack.enter_context(self._transaction(Store.NEW, seconds))
+            # The gainer's does nothing while the loser's drains, waits for the fence and drains again.
+            idle = {act.loser: seconds, act.loser.other: 3 * seconds}
+            new = stack.enter_context(self._transaction(Store.NEW, seconds, idle[Store.NEW]))
             with speaking_for(Store.NEW):
                 lock_pending(new, act.id)
-            legacy = stack.enter_context(self._transaction(Store.LEGACY, seconds))
+            legacy = stack.enter_context(self._transaction(Store.LEGACY, seconds, idle[Store.LEGACY]))
             for store, connection in ((Store.NEW, new), (Store.LEGACY, legacy)):
                 with speaking_for(store):
                     send_workers_aside(connection)
@@ -116,14 +118,17 @@ class RouteFences:
             return behind
 
     @contextmanager
-    def _transaction(self, store: Store, seconds: float) -> Iterator[Connection]:
-        """A transaction in the store, rolled back at the end unless it was committed before."""
+    def _transaction(self, store: Store, seconds: float, idle_seconds: float | None = None) -> Iterator[Connection]:
+        """A transaction in the store, rolled back at the end unless it was committed before.
+
+        No statement in it takes longer than ``seconds``, and no pause between two than ``idle_seconds`` and a little.
+        """
         with speaking_for(store):
             connection = self._engines[store].connect()
         try:
             with speaking_for(store):
                 milliseconds = str(round(seconds * 1000))
-                idle = str(round((seconds + _GRACE) * 1000))
+                idle = str(round(((idle_seconds or seconds) + _GRACE) * 1000))
                 connection.execute(
                     select(
                         func.set_config("lock_timeout", milliseconds, True),
@@ -148,9 +153,17 @@ def read_authority(connection: Connection, store: Store) -> dict[str, Any]:
 
 
 def differ(routes: Mapping[Store, Mapping[str, Any]]) -> bool:
-    """Whether the two guards go by different shares or pins. Epochs may differ: reads are new's alone."""
+    """Whether the two guards go by different shares or pins, or new's ledger is older than what legacy knows.
+
+    New's epoch may be the greater one: reads are new's alone. Legacy's is greater only after new was restored from a
+    backup, and then the epochs that come next have been given out before.
+    """
     legacy, new = routes[Store.LEGACY], routes[Store.NEW]
-    return any(legacy[name] != new[name] for name in ("writes_percent", "pins"))
+    return not _same(legacy, new) or legacy["epoch"] > new["epoch"]
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in ("writes_percent", "pins"))
 
 
 def _older(store: Store, epoch: int, values: Mapping[str, Any]) -> Update:
@@ -240,5 +253,6 @@ class _Fence:
         """
         with speaking_for(store):
             written = self._connections[store].execute(_older(store, self._act.epoch, values)).rowcount
-        if not written and self.epoch(store) != self._act.epoch:
+            there = read_authority(self._connections[store], store)
+        if not written and not (there["epoch"] == self._act.epoch and _same(there, values)):
             raise Refused(f"{store}: somebody else has moved authority meanwhile; look at crossfade status")

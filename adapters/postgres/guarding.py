@@ -58,7 +58,7 @@ DECLARE
   arrived text;
 BEGIN
   IF {nothing_arrives} THEN
-    IF {something_departs} AND {plain} AND {fenced} IS NOT NULL THEN
+    IF {something_departs} AND TG_OP = 'DELETE' AND {plain} AND {fenced} IS NOT NULL THEN
       departed := {scope_of_old};
       {note_gone_at_once};
       IF FOUND THEN

@@ -117,9 +117,10 @@ def _session(limit: float) -> Callable[[psycopg.Connection[Any]], None]:
     Bulk work (no limit) has its statements planned anew each time: a plan that fits one record and a thousand alike
     fits neither, and made catch-up several times slower.
 
-    Two defaults of a role or a database would break promises. Whoever waits for a lock reads what was committed
-    meanwhile, which REPEATABLE READ does not show; and the order of commits in two databases is worth nothing if a
-    crash of one server can take its commit back.
+    Three defaults of a role or a database would break promises. Whoever waits for a lock reads what was committed
+    meanwhile, which REPEATABLE READ does not show; the order of commits in two databases is worth nothing if a crash of
+    one server can take its commit back; and rows that a policy hides from us would be taken for rows that are gone, so
+    PostgreSQL is asked to fail instead of hiding any.
     """
     plans = "auto" if limit else "force_custom_plan"
 
@@ -129,6 +130,7 @@ def _session(limit: float) -> Callable[[psycopg.Connection[Any]], None]:
             "SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, YMD', false),"
             " set_config('statement_timeout', %s, false), set_config('plan_cache_mode', %s, false),"
             " set_config('default_transaction_isolation', 'read committed', false),"
+            " set_config('row_security', 'off', false),"
             " set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'),"
             " false)",
             (str(math.ceil(limit * 1000)), plans),

@@ -62,10 +62,11 @@ def keep_with_legacy(legacy: Engine, new: Engine, groups: Sequence[str], *, acto
 
 
 def _pin(connection: Connection, table: Table, groups: Sequence[str], epoch: int | None) -> list[str]:
-    """Pin those of the groups that are not pinned yet; the epoch becomes the one given, else the next."""
+    """Pin those of the groups that are not pinned yet. The epoch becomes the given one, if later, or the next one."""
     connection.execute(select(func.pg_advisory_xact_lock(*FENCE)))
     pins = dict(connection.execute(select(table.c.pins)).scalar_one())
     if missing := [name for name in groups if name not in pins]:
         pins |= dict.fromkeys(missing, Store.LEGACY.value)
-        connection.execute(update(table).values(pins=pins, epoch=table.c.epoch + 1 if epoch is None else epoch))
+        later = table.c.epoch + 1 if epoch is None else func.greatest(table.c.epoch, epoch)
+        connection.execute(update(table).values(pins=pins, epoch=later))
     return missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Text, column, func, literal_column, select, text
 from sqlalchemy.exc import DBAPIError
@@ -12,7 +13,7 @@ from adapters.postgres.authority import ROUTE, authority_now
 from adapters.postgres.errors import driver_error
 from adapters.postgres.guarding import FENCE
 from adapters.postgres.part import texts
-from adapters.postgres.prepared import Prepared
+from adapters.postgres.prepared import Prepared, parameter
 from adapters.postgres.trip import LOOKING_UP, Trip, together
 from harness.routing import Store
 
@@ -28,6 +29,14 @@ _BEGIN = Prepared(
 )
 
 
+_WAIT_BRIEFLY = Prepared(select(func.set_config("lock_timeout", parameter("limit", Text), True)))
+
+
+def milliseconds(seconds: float) -> str:
+    """As PostgreSQL's settings want it, and never the zero that stands for no limit."""
+    return str(max(1, round(seconds * 1000)))
+
+
 class StandAside(Exception):
     """A chunk is being copied, a whole part expanded, or authority about to move: come back later."""
 
@@ -40,8 +49,18 @@ def send_workers_aside(connection: Connection) -> None:
     connection.exec_driver_sql("LOCK TABLE crossfade.standing IN SHARE ROW EXCLUSIVE MODE")
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a transaction carries. ``precedence``: the caller has sent workers aside. ``lock_seconds``: how long it waits
+    for any lock; without, for ever.
+    """
+
+    precedence: bool = False
+    lock_seconds: float | None = None
+
+
 @contextmanager
-def beginning(connection: Connection, *, precedence: bool = False) -> Iterator[Trip]:
+def beginning(connection: Connection, manner: Manner) -> Iterator[Trip]:
     """The first trip of a transaction that carries state to this database.
 
     Triggers of ours stand aside until it ends, and until then no authority moves to or from this store. Raises
@@ -49,7 +68,9 @@ def beginning(connection: Connection, *, precedence: bool = False) -> Iterator[T
     """
     try:
         with together(connection) as trip:
-            if not precedence:  # the table first: where a chunk is being copied, nothing else is waited for
+            if manner.lock_seconds is not None:
+                trip.ask(_WAIT_BRIEFLY, limit=milliseconds(manner.lock_seconds))
+            if not manner.precedence:  # the table first: where a chunk is being copied, nothing else is waited for
                 trip.ask(_JOIN)
             trip.ask(_BEGIN)
             yield trip

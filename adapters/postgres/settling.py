@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from adapters.postgres.batch import Batch, Giver, Taker
 from adapters.postgres.errors import speaking_for
@@ -14,6 +14,7 @@ from adapters.postgres.ledger.held_back import let_go
 from adapters.postgres.notes import Note, Notes, forget
 from adapters.postgres.part import REASON, Part, these
 from adapters.postgres.schema import dirty
+from adapters.postgres.scope_locks import milliseconds
 from adapters.postgres.taking import Applied
 from adapters.postgres.trip import Trip, together
 from harness.routing import Store
@@ -47,15 +48,20 @@ class Settling:
         let: Callable[[], int],
         parts: Iterable[Part],
         ask_ahead: Callable[[Trip], Callable[[], list[Note]]] | None,
+        *,
+        lock_seconds: float | None,
     ) -> tuple[Callable[[], int], list[Note]]:
         """Settle the notes; of new's, hold what legacy cannot, and let go of the rest.
 
         How many scopes had been refused before, and the notes that ``ask_ahead`` found, which are to be carried next.
+        ``lock_seconds``: how long it waits for a record that somebody else has locked; None, for ever.
         """
         back = self._giver.store is Store.NEW
         # The others are new-only, and nobody's debt.
         owed = [row for row in unfit if row["reason"] != NO_PLACE] if back else []
         with speaking_for(self._giver.store), self._notes.settling(whole=bool(owed)) as giving:
+            if owed and lock_seconds is not None:
+                giving.execute(select(func.set_config("lock_timeout", milliseconds(lock_seconds), True)))
             there = _held_as_debt(giving, owed, parts)
             with together(giving) as trip:
                 if back:

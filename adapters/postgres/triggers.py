@@ -137,7 +137,7 @@ def schema_of(engine: Engine, table: Table) -> str | None:
 
 def row_named(name: str, table: Table) -> Any:
     """A trigger's OLD or NEW: the table's columns as attributes."""
-    quote = PGDialect_psycopg().identifier_preparer.quote  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
+    quote = PGDialect_psycopg(paramstyle="named").identifier_preparer.quote  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
     columns = {c.key: literal_column(f"{name}.{quote(c.name)}", c.type) for c in table.c if not c.system}
     return SimpleNamespace(**columns)
 

@@ -139,17 +139,17 @@ def begin(stores: Stores, wanted: Plan, reason: str) -> Act:
 
 def recover(app: App, stores: Stores) -> dict[str, Any] | None:
     """Finish or undo the act that a crash left pending, under the lock; what became of it, None if there is none."""
-    act = stores.journal.pending()
-    if act is None:
-        behind = stores.fences.align() if stores.routes_differ() else None
-        if behind is None:
-            return None
+    act, done = stores.journal.pending(), None
+    if act is not None:
+        happened = stores.mover(act, app.stop, app.say).recover(act)
+        became = "finished" if happened else "undone"
+        app.say(f"{act.command} of {act.actor} had been left half done; it is {became} now")
+        done = {"command": act.command, "became": became}
+    # An act in a ledger that was restored may be older than what the stores have come to since.
+    behind = stores.fences.align() if stores.routes_differ() else None
+    if behind is not None:
         app.say(f"{behind} had an older route than {behind.other}; it has the newer one now. Run crossfade repair")
-        return {"command": "restore", "became": f"{behind} follows {behind.other}"}
-    happened = stores.mover(act, app.stop, app.say).recover(act)
-    became = "finished" if happened else "undone"
-    app.say(f"{act.command} of {act.actor} had been left half done; it is {became} now")
-    return {"command": act.command, "became": became}
+    return done or (None if behind is None else {"command": "restore", "became": f"{behind} follows {behind.other}"})
 
 
 def show_plan(out: Console, document: dict[str, Any]) -> None:

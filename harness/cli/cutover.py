@@ -13,7 +13,7 @@ from harness.cli.authority import act_on, despite_option, dry_run_option, refuse
 from harness.cli.planning import plan
 from harness.cli.quarantine import accept_rows
 from harness.errors import CrossfadeError
-from harness.moving import Stand
+from harness.moving import Stand, Unfinished
 from harness.phases import Phase
 
 
@@ -44,6 +44,8 @@ def cutover(app: App, accept: tuple[str, ...], yes: bool, despite: tuple[str, ..
             accepted = accept_rows(stores, accept, reason)
         try:
             act_on(app, stores, "cutover", to_new, reason=reason, dry_run=dry_run, gated=True, despite=despite)
+        except Unfinished:  # it may have happened, or be finished yet: then they are left behind
+            raise
         except CrossfadeError:
             if accepted:  # for this act alone
                 take_back(stores.new, accepted, actor=actor(), reason="the cutover was refused")

@@ -161,13 +161,13 @@ def test_a_crash_while_scopes_stay(verified: Migration, monkeypatch: pytest.Monk
 
 def test_a_record_that_differs_for_no_reason_stops_all(verified: Migration, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unequal without a note is no write on its way: it is compared inside the fence, and nothing moves."""
-    real = Crossing._look
+    real = Crossing._unequal
 
     def look(crossing: Crossing, keys: Collection[str]) -> Any:
         verified.behind("UPDATE prompts SET version = 7 WHERE content = 'late'")
         return real(crossing, keys)
 
-    monkeypatch.setattr(Crossing, "_look", look)
+    monkeypatch.setattr(Crossing, "_unequal", look)
     monkeypatch.setattr(Crossing, "approach", lambda *_: verified.sql(f"UPDATE {TABLE} SET genai_prompt = 'late'"))
     with pytest.raises(MismatchFound, match="nothing has changed"):
         ramp(verified, 100.0)
