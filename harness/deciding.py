@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.promql import PrometheusSettings, check_gates
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.deciding import GateSettings, RampSettings
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 THREADS = "threads"
 EXECUTORS = rf"{THREADS}|dask://[^\s/:@]+:\d+"
 
@@ -142,7 +142,6 @@ class RuleSettings:
     tolerance: float = Field(
         default=0.0,
         ge=0,
-        allow_inf_nan=False,
         description='For action "tolerance": the greatest difference, in seconds for stamps.',
     )
 

@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 
-from sqlalchemy import ColumnElement, Engine, distinct, func, or_, select, text, union_all
+from sqlalchemy import ColumnElement, Engine, distinct, func, or_, select, union_all
 
 from adapters.postgres.authority import authority_of
 from adapters.postgres.carry import StateCarrier
 from adapters.postgres.digest import TableSide
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.debt import OWED, owed
 from adapters.postgres.ledger.tables import quarantine
 from adapters.postgres.notes import OF_WHOLE_PART, Choice, Note
@@ -285,32 +284,3 @@ def count_moving(
     with speaking_for(store), engine.connect() as connection:
         row = connection.execute(statement).one()
     return int(row[0]), int(row[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A transaction that writes to the store: a fence waits for it."""
-
-    pid: int
-    application: str
-    role: str
-    seconds: float
-
-
-def fence_holders(engine: Engine, store: Store, seconds: float) -> list[Holder]:
-    """Transactions older than so many seconds that a fence would wait for, the oldest first."""
-    statement = text(
-        """
-        SELECT coalesce(a.pid, 0), coalesce(a.application_name, 'a prepared transaction') AS application,
-               coalesce(a.usename, '') AS role, coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)
-        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-          AND l.classid = :class AND l.objid = :object
-          AND (l.pid IS NULL OR a.xact_start < clock_timestamp() - make_interval(secs => :seconds))
-        ORDER BY a.xact_start
-        """
-    )
-    values = {"class": FENCE[0], "object": FENCE[1], "seconds": seconds}
-    with speaking_for(store), engine.connect() as connection:
-        return [Holder(row[0], row[1], row[2], float(row[3])) for row in connection.execute(statement, values)]

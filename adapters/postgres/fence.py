@@ -28,6 +28,7 @@ from harness.moving import Act, Stand
 from harness.routing import Store
 
 _GRACE = 2.0  # seconds for what comes after the drain, before the server ends an idle transaction
+_LATER = 100  # milliseconds
 _RECOVERY_SECONDS = 10.0
 _ROUTES = {Store.LEGACY: route_copy, Store.NEW: route}
 
@@ -127,12 +128,13 @@ class RouteFences:
             connection = self._engines[store].connect()
         try:
             with speaking_for(store):
-                milliseconds = str(round(seconds * 1000))
+                # The lock's limit is the one to be met where a lock is what is waited for: its message says so.
+                wait, statement = str(round(seconds * 1000)), str(round(seconds * 1000) + _LATER)
                 idle = str(round(((idle_seconds or seconds) + _GRACE) * 1000))
                 connection.execute(
                     select(
-                        func.set_config("lock_timeout", milliseconds, True),
-                        func.set_config("statement_timeout", milliseconds, True),
+                        func.set_config("lock_timeout", wait, True),
+                        func.set_config("statement_timeout", statement, True),
                         func.set_config("idle_in_transaction_session_timeout", idle, True),
                     )
                 )

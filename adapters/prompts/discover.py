@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Connection, Engine, Integer, MetaData, String, Table, select, text
+from sqlalchemy import Boolean, Column, Connection, Engine, Integer, MetaData, String, Table, exists, select, text
 
 from adapters.postgres.errors import speaking_for
-from adapters.prompts.dispatch_tables import CORE_SCHEMA, TENANT_PREFIX, tenant_schema
+from adapters.prompts.dispatch_tables import CORE_SCHEMA, TENANT_PREFIX, tenant_schema, tenant_tables
 from harness.errors import StoreUnavailable
 from harness.routing import Store
 
@@ -209,3 +209,9 @@ def _table_problems(
     if wrong:
         problems.append((Problem.WRONG_COLUMNS, f"{who}: {schema}.prompt is not Dispatch's: {', '.join(wrong)}"))
     return problems
+
+
+def has_project(connection: Connection, organization: str, number: int) -> bool:
+    """Whether the tenant has the project."""
+    project, _ = tenant_tables(organization)
+    return bool(connection.execute(select(exists().where(project.c.id == number))).scalar_one())

@@ -26,11 +26,12 @@ from adapters.postgres.bulk import ChunkCopier
 from adapters.postgres.capture import backlog
 from adapters.postgres.carry import StateCarrier
 from adapters.postgres.chunks import ChunkPlan
-from adapters.postgres.crossing import Crossing, fence_holders
+from adapters.postgres.crossing import Crossing
 from adapters.postgres.deferred_indexes import DeferredIndexes
 from adapters.postgres.digest import TableSide
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.fence import RouteFences, differ, read_authority
+from adapters.postgres.fence_holders import fence_holders
 from adapters.postgres.guard import attach_guard, guard_mode, is_guarded
 from adapters.postgres.ledger.checkpoints import finished_parts
 from adapters.postgres.ledger.evidence import EvidenceBook
@@ -45,7 +46,7 @@ from adapters.postgres.pool import check_server, open_engine
 from adapters.postgres.under_way import Queues, held_rows
 from adapters.prompts.canonical import COLUMNS, Reading, parse_scope
 from adapters.prompts.contract import PromptRepository
-from adapters.prompts.discover import require_tenants
+from adapters.prompts.discover import has_project, require_tenants
 from adapters.prompts.ends import Ends
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping, RehearsalMapping
 from adapters.prompts.prompt_manager import giving_part, migrating, prompts, whole_part
@@ -163,10 +164,13 @@ class Stores:
         return modes
 
     def is_place(self, name: str) -> bool:
-        """Whether the name is a tenant, or a scope of one."""
+        """Whether the name is a tenant, or a scope of a project that a tenant has."""
         known = {part.name for part in self.mapping.parts}
         place = parse_scope(name, with_type=self.reading.by_type)
-        return name in known or (place is not None and place.organization in known)
+        if place is None or place.organization not in known:
+            return name in known
+        with speaking_for(Store.LEGACY), self.legacy.connect() as connection:
+            return has_project(connection, place.organization, place.project)
 
     def uncopied_tenants(self) -> list[str]:
         """Tenants of which a backfill has not finished the copy."""
@@ -180,9 +184,7 @@ class Stores:
         """Writing transactions that a fence would wait for for long, in words, of both stores."""
         seconds = self.settings.move.long_transaction_seconds
         return [
-            f"{each.application or 'an unnamed session'} in {store} (pid {each.pid}, {each.seconds:.0f} s)"
-            for store in self.left
-            for each in fence_holders(self.engine(store), store, seconds)
+            f"{each} in {store}" for store in self.left for each in fence_holders(self.engine(store), store, seconds)
         ]
 
     @property

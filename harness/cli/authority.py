@@ -13,7 +13,7 @@ from rich.console import Console
 from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores
 from harness.cli.app import App, actor, facts
-from harness.cli.planning import Plan, Wish, plan
+from harness.cli.planning import Plan, Wish, check_names, plan
 from harness.errors import MismatchFound, Overtaken, Refused
 from harness.failpoints import passing
 from harness.moving import Act
@@ -199,6 +199,9 @@ def act_on(
     def made() -> Plan:
         return plan(stores, command, wish, gated=gated, despite=despite, left_behind=left_behind())
 
+    check_names(stores, despite)
+    if dry_run and (half := stores.journal.pending()) is not None:
+        app.say(f"crossfade: {half.command} of {half.actor} is half done, and would be finished or undone first")
     noted = f"{reason} (despite {', '.join(despite)})".strip() if despite else reason
     document = made().document() | {"changed": False} if dry_run else carry_out(app, stores, made, noted)
     say_in_vain(app, despite, {*document["overruled"], *document["obstacles"]})

@@ -37,6 +37,8 @@ def cutover(app: App, accept: tuple[str, ...], yes: bool, despite: tuple[str, ..
     with opened(app.settings) as stores:
         stores.require(Phase.RAMPING)
         accepted: frozenset[str] = frozenset()
+        if dry_run and accept:
+            app.say("crossfade: a dry run accepts nothing: the rows of --accept still count as in quarantine")
         if not dry_run:
             if not (yes or accept):  # nobody is asked for what is not to be had
                 refuse(plan(stores, "cutover", to_new, gated=True, despite=despite).obstacles)

@@ -11,8 +11,8 @@ from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores
 from harness.cli.report import gather
-from harness.errors import IllegalPhase, Refused
-from harness.gates import evaluate
+from harness.errors import ConfigError, IllegalPhase, Refused
+from harness.gates import evaluate, names_of
 from harness.moving import Stand
 from harness.phases import NEXT_STEP, Phase, path
 from harness.records import Verdict
@@ -20,6 +20,7 @@ from harness.routing import Route, Store, group
 
 # Without these nobody could say who has authority, or the last step would be taken from between two others.
 _INSUPERABLE = {"tenants", "copied", "guard", "scope_policy", "authority", "unfinished"}
+_OBSTACLES = _INSUPERABLE | {"verified", "long_transactions", "debt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,13 @@ def plan(
     left = overruling(obstacles, despite)
     overruled = frozenset(obstacles.keys() - left.keys())
     return Plan(command, before, after, loser, scopes, records, epoch, left, left_behind, overruled)
+
+
+def check_names(stores: Stores, despite: Collection[str]) -> None:
+    """Raise ConfigError for what no gate and no obstacle is called: it is misspelt, and overrules nothing."""
+    known = _OBSTACLES.union(names_of(stores.settings.gates))
+    if strange := sorted(set(despite) - known):
+        raise ConfigError(f"--despite {strange[0]}: nothing is called that; there are {', '.join(sorted(known))}")
 
 
 def overruling(obstacles: Mapping[str, str], despite: Collection[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from adapters.prompts.migration import opened
+from adapters.prompts.migration import Stores, opened
 from harness.cli.app import PERCENT, App, command, facts, reason_option
 from harness.cli.authority import act_on, despite_option, dry_run_option
 from harness.cli.autoramp import Retreated, ramp_by_itself, steer
@@ -30,12 +30,24 @@ class Pin(click.ParamType[tuple[str, Store]]):
 @click.option("--reads", type=PERCENT, help="Percent of reads that new serves.")
 @click.option("--writes", type=PERCENT, help="Percent of scopes whose writes new takes.")
 @click.option("--shadow", type=PERCENT, help="Percent of operations that are compared with the other store.")
-@click.option("--pin", type=Pin(), help="Give a scope, or an organization, to a store whatever the percent says.")
+@click.option(
+    "--pin",
+    "pins",
+    type=Pin(),
+    multiple=True,
+    help="Give a scope, or an organization, to a store whatever the percent says.",
+)
 @click.option("--auto", is_flag=True, help="Follow the plan of [ramp] as long as the gates pass.")
 @click.option("--pause", is_flag=True, help="Let the automatic ramp stay where it is.")
 @click.option("--resume", is_flag=True, help="Let the automatic ramp go on.")
 @click.option("--stop", is_flag=True, help="End the automatic ramp where it is.")
-@click.option("--unpin", metavar="NAME", help="Let the percent decide again over a scope or an organization.")
+@click.option(
+    "--unpin",
+    "unpins",
+    metavar="NAME",
+    multiple=True,
+    help="Let the percent decide again over a scope or an organization.",
+)
 @despite_option
 @dry_run_option
 @reason_option
@@ -45,8 +57,8 @@ def ramp(
     reads: float | None,
     writes: float | None,
     shadow: float | None,
-    pin: tuple[str, Store] | None,
-    unpin: str | None,
+    pins: tuple[tuple[str, Store], ...],
+    unpins: tuple[str, ...],
     despite: tuple[str, ...],
     dry_run: bool,
     reason: str,
@@ -60,6 +72,9 @@ def ramp(
     With --auto it goes through the steps of [ramp] by itself: on when every gate passes, back when one fails (exit code
     3), and it holds while one is inconclusive. It stops when the route is changed by hand. After a crash give it again.
     """
+    if len(pins) > 1 or len(unpins) > 1:
+        raise click.UsageError("one move at a time: give one --pin or one --unpin")
+    pin, unpin = next(iter(pins), None), next(iter(unpins), None)
     if steering := [name for name, given in steer_by.items() if given]:
         others = any(each is not None for each in (percent, reads, writes, shadow, pin, unpin)) or dry_run or despite
         if others or len(steering) > 1:
@@ -81,9 +96,17 @@ def ramp(
         raise click.UsageError("one move at a time: give --pin, --unpin, or a percent of writes")
     wish = Wish(*shares, shadow, pin, unpin)
     with opened(app.settings) as stores:
-        if pin is not None and not stores.is_place(pin[0]):
-            raise ConfigError(
-                f"{pin[0]!r} is neither an organization nor a scope that both stores have a place for; "
-                "crossfade assess lists the organizations"
-            )
+        _check_names(stores, pin, unpin)
         act_on(app, stores, "ramp", wish, reason=reason, dry_run=dry_run, despite=despite)
+
+
+def _check_names(stores: Stores, pin: tuple[str, Store] | None, unpin: str | None) -> None:
+    """Raise ConfigError for a name that nothing bears: it is misspelt."""
+    if pin is not None and not stores.is_place(pin[0]):
+        raise ConfigError(
+            f"{pin[0]!r} is neither an organization nor a scope of a project in legacy; crossfade assess lists the "
+            "organizations"
+        )
+    pinned = sorted(stores.routes.view().route.pins)
+    if unpin is not None and unpin not in pinned:
+        raise ConfigError(f"{unpin!r} is not pinned; {', '.join(pinned[:5]) or 'nothing'} is")

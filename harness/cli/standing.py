@@ -137,6 +137,8 @@ def next_step(document: dict[str, Any]) -> str:
         return "mend what is refused (see rejected), then crossfade catchup"
     if document["rogue_writes"] and "rogue" in _open(document):  # of old ones a verification has told since
         return "crossfade rogue: writes went to a store without authority; then crossfade verify"
+    if document["phase"] == Phase.CUT_OVER and (pinned := sorted(document["pins"])):
+        return f"crossfade ramp --unpin {pinned[0]}: its writes are served by legacy still; then verify and complete"
     return NEXT_STEP[Phase(document["phase"])]
 
 

@@ -17,6 +17,7 @@ from harness.cli.standing import status_of
 from harness.cli.watch import watch
 from harness.errors import ConfigError
 from harness.records import Verdict
+from harness.routing import Store
 from harness.words import count
 
 _EVERY = 1.0
@@ -47,6 +48,8 @@ def show(out: Console, document: dict[str, Any]) -> None:
     table = Table("", "legacy", "new", box=None)
     table.add_row("reads served", f"{100 - document['reads_percent']:g} %", f"{document['reads_percent']:g} %")
     table.add_row("writes served", f"{100 - document['writes_percent']:g} %", f"{document['writes_percent']:g} %")
+    if document["pins"]:
+        table.add_row("pins to", *(count(sum(to == store for to in document["pins"].values())) for store in Store))
     for name, key, unit in (("dirty keys", "dirty", ""), ("lag", "lag_seconds", " s")):
         table.add_row(name, *(f"{document[key][store]:g}{unit}" for store in ("legacy", "new")))
     out.print(table)

@@ -235,9 +235,9 @@ def test_what_stands_in_the_way_of_completing_is_named_as_despite_wants_it(carri
 
 
 def test_despite_what_does_not_stand_in_the_way(carried_migration: Migration) -> None:
-    """A name that overrules nothing is told, for it may be misspelt; what is overruled is in the plan."""
-    arguments = ("ramp", "10", "--dry-run", "--json", "--despite", "verified", "--despite", "tenant")
+    """A name that overrules nothing here is told; what is overruled is in the plan."""
+    arguments = ("ramp", "10", "--dry-run", "--json", "--despite", "verified", "--despite", "tenants")
     done = invoke(carried_migration, *arguments)
     document = json.loads(done.stdout)
     assert ("verified" in document["overruled"]) != ("verified" in done.stderr)
-    assert "--despite tenant: nothing of that name stands in the way" in done.stderr
+    assert "--despite tenants: nothing of that name stands in the way" in done.stderr

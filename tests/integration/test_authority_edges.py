@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -11,17 +12,19 @@ from click.testing import CliRunner
 from command import crossfade
 from fix_postgres import Databases, until
 from fix_stores import Migration, create_tenants, migration_between
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 from test_busy_scopes import SCOPE, TABLE, meanwhile, ramp, settled, verified
 from test_moving import STATISTICAL
 
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.fence import RouteFences, _Fence
+from adapters.postgres.fence_holders import fence_holders
 from harness.cli.authority import recover
 from harness.cli.main import main
 from harness.cli.shares import ramp_shares
 from harness.errors import NoAuthority, StoreTimeout, StoreUnavailable
+from harness.failpoints import FailpointRaised, arm
 from harness.phases import Phase
 from harness.records import Verdict
 from harness.routing import Store
@@ -235,3 +238,50 @@ def _ended(connection: psycopg.Connection[Any]) -> bool:
     except StoreTimeout:
         return True
     return False
+
+
+def test_holder_that_is_not_for_us_to_see_is_named_all_the_same(verified: Migration) -> None:
+    """Without pg_read_all_stats a session of another role shows no age: a transaction that stays is told by its pid."""
+    name = f"crossfade_blind_{uuid4().hex[:8]}"
+    verified.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'blind'")
+    url = verified.stores.legacy.url.set(username=name, password="blind")  # noqa: S106 - of a role that lives for one test
+    blind = create_engine(url)
+    try:
+        with psycopg.connect(verified.stores.settings.legacy.url) as writer:
+            writer.execute(f"UPDATE {TABLE} SET enabled = true WHERE project_id = 1")
+            [holder] = fence_holders(blind, Store.LEGACY, 0.1)
+            assert (holder.pid, holder.seconds) == (writer.info.backend_pid, None)
+            assert "pg_read_all_stats" in str(holder)
+            writer.rollback()
+        assert fence_holders(blind, Store.LEGACY, 0.1) == []
+    finally:
+        blind.dispose()
+        verified.sql(f"DROP ROLE {name}")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--pin", "acme=new", "--pin", "globex=new"), "give one --pin"),
+        (("--pin", "acme/project-999/incident-summary=new"), "a project in legacy"),
+        (("--unpin", "acmee"), "is not pinned"),
+        (("10", "--despite", "long_transaction"), "nothing is called that; there are"),
+    ],
+)
+def test_ramp_does_nothing_by_a_misspelt_name(verified: Migration, words: tuple[str, ...], said: str) -> None:
+    """Exit code 2, and neither route nor phase are other than before."""
+    before = verified.stores.stand()
+    ramped = crossfade(verified.stores.settings, "ramp", *words, "--reason", "a test")
+    assert (ramped.returncode, said in " ".join(ramped.stderr.split())) == (2, True), ramped.stderr
+    assert verified.stores.stand() == before
+
+
+def test_dry_run_says_what_would_be_finished_first(verified: Migration) -> None:
+    """While an act is half done a plan is of what stands now, and says so."""
+    arm("move.journalled=raise")
+    with pytest.raises(FailpointRaised):
+        ramp(verified, 50.0)
+    arm("")
+    planned = crossfade(verified.stores.settings, "ramp", "70", "--dry-run")
+    assert "is half done, and would be finished or undone first" in " ".join(planned.stderr.split())
+    recover(verified.app, verified.stores)
