@@ -54,23 +54,33 @@ class Repair:
 def repair(app: App, dry_run: bool, yes: bool, reason: str) -> None:
     """Verify, and carry over again every row that differs, towards the store with authority.
 
-    Says first what it will do. Ends with 3 if rows still differ afterwards.
+    Says first what it will do. Ends with 3 if rows still differ afterwards, or if it could not be settled whether any
+    do: rows that were still on their way, or segments that were not looked at.
     """
     with opened(app.settings, bulk=True) as stores:
-        plan = plan_repair(app, stores)
-        if not app.json:
+        verdict, plan = judge(app, stores)
+        if not app.json and (plan or verdict is Verdict.PASS):
             show_plan(app.log, plan)
-        document: dict[str, Any] = {"planned": _by_kind(plan), "changed": False}
+        document: dict[str, Any] = {"planned": _by_kind(plan), "changed": False, "verdict": verdict.value}
         if plan and not dry_run:
             confirmed(app, f"Repair {len(plan)} rows?", yes=yes)
             document |= carry_out(app, stores, plan, reason)
     app.result(document, lambda out: out.print(facts(document)))
-    if document.get("verdict", Verdict.PASS.value) != Verdict.PASS.value:
+    if document["changed"] and document["verdict"] != Verdict.PASS.value:
         raise MismatchFound("rows still differ after the repair; see crossfade verify and crossfade status")
+    if document["verdict"] == Verdict.INCONCLUSIVE.value:
+        raise MismatchFound(
+            "whether other rows differ could not be settled; run crossfade catchup, then crossfade repair again"
+        )
 
 
 def plan_repair(app: App, stores: Stores) -> list[Repair]:
     """What a verification finds differing now, and whose state counts."""
+    return judge(app, stores)[1]
+
+
+def judge(app: App, stores: Stores) -> tuple[Verdict, list[Repair]]:
+    """The verdict of a verification as well: inconclusive, if it could not settle all."""
     stores.require(Phase.BACKFILLED)
     route = stores.routes.view().route
     plan: list[Repair] = []
@@ -82,8 +92,7 @@ def plan_repair(app: App, stores: Stores) -> list[Repair]:
         # Any number of rows may differ: their texts are not kept.
         plan.append(Repair(replace(difference, fields=named), authority))
 
-    verify_stores(app, stores, found=keep)
-    return plan
+    return verify_stores(app, stores, found=keep).verdict, plan
 
 
 def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -274,6 +276,17 @@ def test_ramp_does_nothing_by_a_misspelt_name(verified: Migration, words: tuple[
     ramped = crossfade(verified.stores.settings, "ramp", *words, "--reason", "a test")
     assert (ramped.returncode, said in " ".join(ramped.stderr.split())) == (2, True), ramped.stderr
     assert verified.stores.stand() == before
+
+
+def test_repair_does_not_call_unsettled_rows_equal(verified: Migration, tmp_path: Path) -> None:
+    """Nobody carries over, and a row is on its way: repair has nothing to do, says why, and ends with 3."""
+    verified.sql(f"UPDATE {TABLE} SET genai_prompt = 'on its way' WHERE project_id = 1")
+    file = tmp_path / "crossfade.toml"
+    file.write_text("[verify]\npatience_seconds = 0.1\n")
+    done = crossfade(verified.stores.settings, "repair", "--dry-run", "--json", "--config", str(file))
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (3, "inconclusive")
+    assert "could not be settled" in done.stderr
+    settled(verified)
 
 
 def test_dry_run_says_what_would_be_finished_first(verified: Migration) -> None:
