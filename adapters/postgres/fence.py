@@ -12,14 +12,28 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, Text, Update, any_, cast, delete, func, literal_column, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    Text,
+    Update,
+    any_,
+    cast,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.apply import set_applying
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.journal import lock_pending, undo
-from adapters.postgres.ledger.tables import debt, route
+from adapters.postgres.ledger.tables import debt, left_behind, route
 from adapters.postgres.part import these
 from adapters.postgres.schema import route_copy
 from adapters.postgres.scope_locks import send_workers_aside
@@ -213,10 +227,12 @@ class _Fence:
     def _leave_behind(self, new: Connection, keys: Collection[str]) -> None:
         """Keep the rows that legacy cannot hold in the ledger, and take them out of new, where nobody writes now."""
         table = self._table
-        image = select(func.to_jsonb(literal_column(f'"{table.name}"'))).where(cast(table.c.id, Text) == debt.c.key)
-        still = debt.c.key == any_(these(keys)), debt.c.row.is_(None)  # not what was mended since the plan
-        kept = update(debt).where(*still).values(row=image.scalar_subquery()).returning(debt.c.key)
-        left = new.execute(kept).scalars().all()
+        image = func.to_jsonb(literal_column(f'"{table.name}"')).label("row")
+        # Of the keys, those that are still owed: not what was mended since the plan.
+        found = delete(debt).where(debt.c.key == any_(these(keys)), cast(table.c.id, Text) == debt.c.key)
+        owed = found.returning(debt.c.key, debt.c.scope, debt.c.reason, image).cte("owed")
+        kept = insert(left_behind).from_select(["key", "scope", "reason", "row"], select(owed))
+        left = new.execute(kept.returning(left_behind.c.key)).scalars().all()
         set_applying(new)
         new.execute(delete(table).where(cast(table.c.id, Text) == any_(these(left))))
 

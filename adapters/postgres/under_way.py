@@ -37,7 +37,7 @@ class Queues:
         return frozenset(found)
 
     def owed(self, keys: Collection[str]) -> frozenset[str]:
-        chosen = select(debt.c.key).where(debt.c.key == any_(these(keys)), debt.c.row.is_(None))
+        chosen = select(debt.c.key).where(debt.c.key == any_(these(keys)))
         with speaking_for(Store.NEW), self._new.connect() as connection:
             return frozenset(connection.execute(chosen).scalars())
 

@@ -44,7 +44,7 @@ class WholeParts:
     def _held_of(self, parts: Collection[str]) -> list[dict[str, str | None]]:
         """A note for each of the parts' records that the ledger holds back."""
         if self._giver.store is Store.NEW:
-            rows: Any = select(debt.c.key, debt.c.scope).where(debt.c.row.is_(None))
+            rows: Any = select(debt.c.key, debt.c.scope)
             chosen = [(part, scope, key, None) for key, scope in self._asked(rows) for part in parts]
         else:
             held = quarantine.c

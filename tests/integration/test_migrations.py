@@ -200,7 +200,7 @@ def test_down_removes_every_trace(databases: Databases, dump: Dump, which: Any) 
         after = dump(url)
         upgrade(engine, which)
         assert dump(url) == after
-        assert current(engine, which) == {"legacy": "0005", "new": "0011"}[which]
+        assert current(engine, which) == {"legacy": "0005", "new": "0012"}[which]
         downgrade(engine, which)
         assert current(engine, which) is None
         downgrade(engine, which)
@@ -217,6 +217,24 @@ def test_each_step_down_undoes_its_step_up(new_engine: Engine, databases: Databa
     for revision, before in zip(["base", *revisions[:-1]][::-1], seen[-2::-1], strict=True):
         downgrade(new_engine, "new", revision)
         assert dump(databases.new_url) == before
+
+
+def test_rows_that_were_left_behind_are_kept_apart_from_debt(
+    new_engine: Engine, databases: Databases, dump: Dump
+) -> None:
+    """0012 moves each row that an earlier rollback has kept, leaves what is owed where it is, and can be undone."""
+    upgrade(new_engine, "new", "0011")
+    before = dump(databases.new_url)
+    run(new_engine, "INSERT INTO crossfade.debt VALUES ('kept', 's', 'r', now(), '{\"content\": \"c\"}')")
+    run(new_engine, "INSERT INTO crossfade.debt VALUES ('open', 's', 'r', now(), NULL)")
+    upgrade(new_engine, "new", "0012")
+    assert ask(new_engine, "SELECT string_agg(key, ',') FROM crossfade.debt") == "open"
+    assert ask(new_engine, "SELECT string_agg(key || (row->>'content'), ',') FROM crossfade.left_behind") == "keptc"
+    downgrade(new_engine, "new", "0011")
+    assert ask(new_engine, "SELECT string_agg(key, ',' ORDER BY key) FROM crossfade.debt WHERE row IS NULL") == "open"
+    assert ask(new_engine, "SELECT row->>'content' FROM crossfade.debt WHERE key = 'kept'") == "c"
+    run(new_engine, "DELETE FROM crossfade.debt")
+    assert dump(databases.new_url) == before
 
 
 @pytest.mark.parametrize("found", FOUND)
@@ -394,7 +412,7 @@ engine.dispose()
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert current(new_engine, "new") == "0011"
+    assert current(new_engine, "new") == "0012"
 
 
 def test_a_revision_from_the_future_is_explained(prepared_new: Engine) -> None:

@@ -244,7 +244,7 @@ def test_debt_stands_in_the_way_of_a_rollback_until_it_is_accepted(verified: Mig
         roll_back(verified.app, stores, "a test")
     assert (stores.phase, stores.journal.pending()) == (Phase.RAMPING, None)
     roll_back(verified.app, stores, "a test", accept_debt=True)
-    rows = verified.new_sql("SELECT key, row->>'content' FROM crossfade.debt WHERE row IS NOT NULL")
+    rows = verified.new_sql("SELECT key, row->>'content' FROM crossfade.left_behind")
     assert [tuple(row) for row in rows] == [(str(key), "Say what broke.") for key in owed]
     assert status_of(stores)["rollback_debt"] == 0
     settled(verified)

@@ -1,4 +1,7 @@
-"""Rollback debt: records of new that legacy cannot hold, and why. Written when their notes are settled."""
+"""Rollback debt: records of new that legacy cannot hold, and why. Written when their notes are settled.
+
+What a rollback leaves behind is debt no more: its row is kept apart, once for each time (``left_behind``).
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,7 @@ def hold(connection: Connection, unfit: Sequence[Mapping[str, str | None]]) -> N
 def owed(engine: Engine) -> list[Debt]:
     """What legacy cannot hold now, the oldest first.
 
-    Without what was left behind by an earlier rollback, and without what legacy has no place for at all: that is
-    new-only, and stays so.
+    Without what legacy has no place for at all: that is new-only, and stays so.
     """
     with ledger(engine) as connection:
         rows: Sequence[Any] = OWED.execute(connection).all()
@@ -36,8 +38,8 @@ def owed(engine: Engine) -> list[Debt]:
 
 
 def _owed() -> Select[Any]:
-    open_ = debt.c.row.is_(None) & (debt.c.reason != literal_column(f"'{NO_PLACE}'"))
-    chosen = select(debt.c.key, debt.c.scope, debt.c.reason, debt.c.since).where(open_)
+    chosen = select(debt.c.key, debt.c.scope, debt.c.reason, debt.c.since)
+    chosen = chosen.where(debt.c.reason != literal_column(f"'{NO_PLACE}'"))
     return chosen.order_by(debt.c.since, debt.c.key)
 
 

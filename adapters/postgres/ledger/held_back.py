@@ -15,7 +15,7 @@ from adapters.postgres.trip import Trip
 def _letting_go() -> Prepared:
     keys, fit, scopes = (any_(texts(name)) for name in ("keys", "fit", "scopes"))
     held = delete(quarantine).where(quarantine.c.key == fit).returning(quarantine.c.key).cte("held")
-    owed = delete(debt).where(debt.c.key == keys, debt.c.row.is_(None)).returning(debt.c.key).cte("owed")
+    owed = delete(debt).where(debt.c.key == keys).returning(debt.c.key).cte("owed")
     refused = delete(rejection).where(rejection.c.scope == scopes).returning(rejection.c.scope).cte("refused")
     return Prepared(select(func.count()).select_from(refused).add_cte(held, owed))
 

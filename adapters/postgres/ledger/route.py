@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from sqlalchemy import Connection, Engine, Table, func, select, true, update
+from sqlalchemy import Connection, Engine, Table, func, select, update
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger, not_prepared
@@ -82,11 +82,10 @@ class _Listed:
 
     def read(self, connection: Connection) -> tuple[frozenset[str], frozenset[Hashable]]:
         c = self._table.c
-        open_ = c.row.is_(None) if "row" in c else true()  # with its row it was left behind: nobody asks for it
         each = func.hashtextextended(c.key + func.coalesce(c.scope, ""), 0)
-        mark = tuple(connection.execute(select(func.count(), func.sum(each)).where(open_)).one())
+        mark = tuple(connection.execute(select(func.count(), func.sum(each)).select_from(self._table)).one())
         if mark != self._mark:
-            listed = connection.execute(select(c.key, c.scope).where(open_)).all()
+            listed = connection.execute(select(c.key, c.scope)).all()
             scopes = frozenset(scope for _, scope in listed if scope is not None)
             self._listed = scopes, frozenset(self._key_type(key) for key, _ in listed)
             self._mark = mark

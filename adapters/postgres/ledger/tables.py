@@ -160,8 +160,19 @@ debt = Table(
     Column("scope", Text),
     Column("reason", Text, nullable=False),
     stamp("since"),
-    Column("row", JSONB),
-    comment="Records of new that legacy cannot hold, and why; with their row once they were left behind",
+    comment="Records of new that legacy cannot hold, and why",
+)
+
+left_behind = Table(
+    "left_behind",
+    ledger_metadata,
+    number(),
+    stamp("at"),
+    Column("key", Text, nullable=False),
+    Column("scope", Text),
+    Column("reason", Text, nullable=False),
+    Column("row", JSONB, nullable=False),
+    comment="Records of new that a rollback left behind, why, and their rows as they were",
 )
 
 cascade = Table(
