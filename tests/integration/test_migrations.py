@@ -230,9 +230,18 @@ def test_rows_that_were_left_behind_are_kept_apart_from_debt(
     upgrade(new_engine, "new", "0012")
     assert ask(new_engine, "SELECT string_agg(key, ',') FROM crossfade.debt") == "open"
     assert ask(new_engine, "SELECT string_agg(key || (row->>'content'), ',') FROM crossfade.left_behind") == "keptc"
+    again = (
+        "INSERT INTO crossfade.left_behind (key, scope, reason, row) VALUES ('{}', 's', 'r', '{{\"content\": \"d\"}}')"
+    )
+    run(new_engine, again.format("kept"))
+    run(new_engine, again.format("open"))
     downgrade(new_engine, "new", "0011")
-    assert ask(new_engine, "SELECT string_agg(key, ',' ORDER BY key) FROM crossfade.debt WHERE row IS NULL") == "open"
-    assert ask(new_engine, "SELECT row->>'content' FROM crossfade.debt WHERE key = 'kept'") == "c"
+    debt = "SELECT string_agg(key || coalesce(row->>'content', ''), ',' ORDER BY key COLLATE \"C\") FROM crossfade.debt"
+    assert ask(new_engine, debt) == "keptd,kept #1c,open,open #3d"
+    upgrade(new_engine, "new", "0012")
+    kept = "SELECT string_agg(key || (row->>'content'), ',' ORDER BY key, row) FROM crossfade.left_behind"
+    assert ask(new_engine, kept) == "keptc,keptd,opend"
+    downgrade(new_engine, "new", "0011")
     run(new_engine, "DELETE FROM crossfade.debt")
     assert dump(databases.new_url) == before
 

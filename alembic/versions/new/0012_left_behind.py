@@ -30,7 +30,8 @@ def upgrade() -> None:
     op.execute(
         """
         INSERT INTO crossfade.left_behind (at, key, scope, reason, row)
-        SELECT since, key, scope, reason, row FROM crossfade.debt WHERE row IS NOT NULL ORDER BY since, key
+        SELECT since, split_part(key, ' #', 1), scope, reason, row FROM crossfade.debt
+        WHERE row IS NOT NULL ORDER BY since, key
         """
     )
     op.execute("DELETE FROM crossfade.debt WHERE row IS NOT NULL")
@@ -44,11 +45,15 @@ def downgrade() -> None:
         "COMMENT ON TABLE crossfade.debt IS"
         " 'Records of new that legacy cannot hold, and why; with their row once they were left behind'"
     )
-    # No record has two places there. Where one was left behind twice, or is owed again, this fails: nothing is lost.
+    # A record has one place there. Of one that was left behind again, or is owed again, the row gets a number as well.
     op.execute(
         """
         INSERT INTO crossfade.debt (key, scope, reason, since, row)
-        SELECT key, scope, reason, at, row FROM crossfade.left_behind
+        SELECT CASE WHEN EXISTS (SELECT FROM crossfade.left_behind later WHERE later.key = l.key AND later.id > l.id)
+                      OR EXISTS (SELECT FROM crossfade.debt d WHERE d.key = l.key)
+                    THEN l.key || ' #' || l.id ELSE l.key END,
+               l.scope, l.reason, l.at, l.row
+        FROM crossfade.left_behind l
         """
     )
     op.execute("DROP TABLE crossfade.left_behind")
