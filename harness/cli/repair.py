@@ -18,8 +18,8 @@ from adapters.prompts.migration import Stores, opened
 from harness.catchup import drain
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
 from harness.cli.verify import verify_stores
-from harness.errors import MismatchFound
-from harness.phases import Phase
+from harness.errors import IllegalPhase, MismatchFound
+from harness.phases import NEXT_STEP, Phase
 from harness.records import FieldDifference, Kind, RowDifference, Verdict
 from harness.routing import Store, group
 
@@ -75,13 +75,14 @@ def repair(app: App, dry_run: bool, yes: bool, reason: str) -> None:
 
 
 def plan_repair(app: App, stores: Stores) -> list[Repair]:
-    """What a verification finds differing now, and whose state counts."""
+    """What a verification finds differing now, and whose state counts. Raises IllegalPhase after ``complete``."""
     return judge(app, stores)[1]
 
 
 def judge(app: App, stores: Stores) -> tuple[Verdict, list[Repair]]:
     """The verdict of a verification as well: inconclusive, if it could not settle all."""
     stores.require(Phase.BACKFILLED)
+    _refuse_complete(stores)
     route = stores.routes.view().route
     plan: list[Repair] = []
 
@@ -98,6 +99,7 @@ def judge(app: App, stores: Stores) -> tuple[Verdict, list[Repair]]:
 def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict[str, Any]:
     """Note the rows as dirty where authority is, let catch-up carry them over, and verify again."""
     with command_lock(stores.new, "repair"):
+        _refuse_complete(stores)  # again: the question may have stood open for long
         AuditBook(stores.new).add(actor(), "repair", reason, {"rows": _by_kind(plan)})
         of_legacy = [each.difference for each in plan if each.authority is Store.LEGACY]
         keys = [each.key for each in of_legacy]
@@ -117,6 +119,14 @@ def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict
         after = verify_stores(app, stores)
     left = after.missing + after.extra + after.different + after.unaccounted
     return {"changed": True, "verdict": after.verdict.value, "left": left}
+
+
+def _refuse_complete(stores: Stores) -> None:
+    if stores.phase is Phase.COMPLETE and Store.LEGACY in stores.left:  # uninstalled, verify says what there is to say
+        raise IllegalPhase(
+            f"the migration is {Phase.COMPLETE}: legacy was let go of, and repair carries nothing to it any more. "
+            f"Next: {NEXT_STEP[Phase.COMPLETE]}"
+        )
 
 
 def _note(difference: RowDifference, places: dict[str, tuple[str, str]]) -> dict[str, str | None]:
