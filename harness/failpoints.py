@@ -38,6 +38,7 @@ NAMES = frozenset(
         "complete.phase_moved",  # the migration is complete, nothing of ours has been removed
         "complete.new_free",  # new's triggers are gone, legacy's are not
         "uninstall.ledger_closed",  # the ledger is back at IDLE, legacy still has all of ours
+        "uninstall.legacy_left",  # nothing of ours is in legacy any more, new has its triggers
         "verify.segment_kept",  # one segment's sums are durable, others are not
         "prepare.capture_attached",  # triggers are in place, the phase has not moved
     }

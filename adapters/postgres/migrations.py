@@ -6,7 +6,8 @@ within one process only one thread may, because Alembic keeps the present enviro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -48,6 +49,20 @@ def downgrade(engine: Engine, which: Which, revision: str = "base") -> None:
     _migrate(engine, which, lambda config: command.downgrade(config, revision))
 
 
+def downgrade_in(connection: Connection, which: Which) -> None:
+    """Take back everything of ours, in a transaction of the caller's.
+
+    Who wants locks of its own in there asks ``wait_for_turn`` first, in whose order everybody takes them.
+    """
+    with _explained(Store(which)):
+        command.downgrade(configuration(which, connection), "base")
+
+
+def wait_for_turn(connection: Connection) -> None:
+    """Wait until nobody else changes the schema, and keep others waiting until the transaction ends."""
+    connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(_LOCK))))
+
+
 def current(engine: Engine, which: Which) -> str | None:
     """The revision that the database is at; None for one that never saw us."""
     with speaking_for(Store(which)), engine.connect() as connection:
@@ -75,7 +90,7 @@ def run_in(connection: Connection, context: ModuleType) -> None:
     # An adopted table may be large, and its missing indexes take their time.
     connection.execute(select(func.set_config("statement_timeout", "0", True)))
     # Before the version is read: whoever waited here must see what the other one did.
-    connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(_LOCK))))
+    wait_for_turn(connection)
     # IF NOT EXISTS would ask for the right to create schemas even where there is nothing to create.
     if not inspect(connection).has_schema(SCHEMA):
         connection.execute(CreateSchema(SCHEMA))
@@ -87,10 +102,15 @@ def run_in(connection: Connection, context: ModuleType) -> None:
 
 
 def _migrate(engine: Engine, which: Which, act: Callable[[Config], None]) -> None:
-    store = Store(which)
+    with _explained(Store(which)), engine.begin() as connection:
+        act(configuration(which, connection))
+
+
+@contextmanager
+def _explained(store: Store) -> Iterator[None]:
     try:
-        with speaking_for(store), engine.begin() as connection:
-            act(configuration(which, connection))
+        with speaking_for(store):
+            yield
     except CommandError as error:
         raise StoreUnavailable(
             f"{store}: its schema is at a revision that this Crossfade does not know ({error}); "

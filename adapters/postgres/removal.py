@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, delete, inspect, text
+from psycopg import sql
+from sqlalchemy import Connection, Engine, Table, delete, inspect, text
 
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.guard import attach_guard
 from adapters.postgres.part import Part
 from adapters.postgres.schema import dirty
-from adapters.postgres.triggers import patiently
+from adapters.postgres.triggers import patiently, run
 from harness.routing import Store
 
+LOCKS = "the lock of the tables that our triggers stand on"
 _FUNCTIONS = text(
     "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace('crossfade')"
     " AND prorettype = 'trigger'::regtype"
@@ -36,9 +38,17 @@ def forget_notes(engine: Engine, store: Store) -> None:
 def remove_triggers(engine: Engine, store: Store) -> None:
     """Remove every trigger of ours from the store's tables: nothing is noted, nothing refused any more."""
 
-    def remove(connection: Connection) -> None:
-        for function in connection.execute(_FUNCTIONS).scalars().all():
-            connection.execute(text(f"DROP FUNCTION {function} CASCADE"))  # named, and quoted, by the server itself
-
     with speaking_for(store):
-        patiently(engine, store, "the lock of the tables", remove)
+        patiently(engine, store, LOCKS, drop_triggers)
+
+
+def drop_triggers(connection: Connection) -> None:
+    """The same in a transaction of the caller's: until it ends, it holds the exclusive locks of those tables."""
+    for function in connection.execute(_FUNCTIONS).scalars().all():
+        connection.execute(text(f"DROP FUNCTION {function} CASCADE"))  # named, and quoted, by the server itself
+
+
+def lock_table(connection: Connection, table: Table) -> None:
+    """Keep everybody out of the table until the transaction ends. Waits for those who are in there."""
+    named = sql.Identifier(*filter(None, (table.schema, table.name)))
+    run(connection, sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(named))

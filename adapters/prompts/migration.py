@@ -189,8 +189,8 @@ class Stores:
 
     @property
     def left(self) -> tuple[Store, ...]:
-        """The stores that Crossfade still has tables in: legacy is left once it was let go of and uninstalled."""
-        if self.phase is Phase.COMPLETE:
+        """The stores that Crossfade has tables in: not legacy before ``prepare``, nor once it was uninstalled."""
+        if self.phase in {Phase.IDLE, Phase.COMPLETE}:
             from adapters.postgres.migrations import current  # here: alembic takes a fifth of a command's start
 
             if current(self.legacy, "legacy") is None:

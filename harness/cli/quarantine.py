@@ -147,6 +147,18 @@ def accept_rows(stores: Stores, keys: Sequence[str], reason: str) -> frozenset[s
     return book.accept(stores.new, keys, _held(stores).images, actor=actor(), reason=reason)
 
 
+def lowered_rows(stores: Stores) -> list[str]:
+    """Keys of accepted rows that were enabled when they were accepted, and have been disabled to make room since."""
+    found: list[str] = []
+    for entries in _in_batches(book.listed(stores.new, accepted=True)):
+        now = _held(stores).images(entries)
+        for each in entries:
+            was, became = ((row or {}).get("enabled") for row in (each.image, now[each.key]))
+            if (was, became) == ("true", "false"):
+                found.append(each.key)
+    return found
+
+
 def _held(stores: Stores) -> HeldRows:
     return HeldRows(stores.legacy, stores.mapping.parts)
 

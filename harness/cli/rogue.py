@@ -12,7 +12,6 @@ from adapters.postgres.rogue import Rogue, kept
 from adapters.prompts.migration import opened
 from harness.cli.app import App, command
 from harness.phases import Phase
-from harness.routing import Store
 
 
 @command("crossfade rogue --show-values")
@@ -25,7 +24,7 @@ def rogue(app: App, limit: int, show_values: bool) -> None:
     """
     with opened(app.settings) as stores:
         stores.require(Phase.PREPARED)
-        found = [each for store in Store for each in kept(stores.engine(store), store, limit)]
+        found = [each for store in stores.left for each in kept(stores.engine(store), store, limit)]
         total = stores.rogue_writes()
     found.sort(key=lambda each: each.at, reverse=True)
     document = {

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import pytest
-from command import crossfade
-from fix_stores import Migration
-from test_moving import prompt, ramp, settled, verified
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import uuid4
 
+import pytest
+from command import crossfade, document
+from fix_postgres import until
+from fix_stores import Migration
+from sqlalchemy import text
+from test_moving import TABLE, cut_over, prompt, ramp, settled, verified
+
+from adapters.postgres import triggers
 from adapters.prompts.prompt import Prompt
+from harness.cli.complete import let_go
+from harness.cli.quarantine import accept_rows
+from harness.cli.repair import plan_repair
 from harness.cli.rollback import roll_back
 from harness.cli.standing import status_of
-from harness.cli.uninstall import losses_of
-from harness.errors import Refused
+from harness.cli.uninstall import losses_of, remove
+from harness.errors import IllegalPhase, Refused
 
 __all__ = ["verified"]
 
 KEPT = "SELECT key, row->>'content' FROM crossfade.left_behind ORDER BY id"
+TRIGGERS = "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE tgname ~ 'crossfade' ORDER BY 1, 2"
+INDEXES = "SELECT schemaname, indexname FROM pg_indexes WHERE indexname ~ '^crossfade_' ORDER BY 1, 2"
+WAITING = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 def owe(migration: Migration) -> Prompt:
@@ -72,3 +86,142 @@ def test_uninstall_keeps_what_was_left_behind(left_behind: tuple[Migration, Prom
     migration.backfill()
     settled(migration)
     assert migration.new_sql(KEPT) == [(str(owed.id), owed.content)]
+
+
+def test_a_row_that_was_disabled_to_make_room_is_a_loss(verified: Migration) -> None:
+    """Only the ledger's quarantine knows that it was enabled, and uninstall empties that: it is named first."""
+    stores = verified.stores
+    row = verified.prompt(project=6, genai_type=1, genai_prompt="", enabled=True)
+    assert verified.drain() == 0
+    [[key]] = verified.new_sql("SELECT key FROM crossfade.quarantine")
+    accept_rows(stores, [key], "an essay")
+    assert losses_of(stores) == []
+    ramp(verified, 100.0)
+    place = replace(prompt(6), project_id="acme/project-6/tag-recommendation", name="Tag Recommendation")
+    stores.new_repository.save(place)
+    assert verified.drain() == 0
+    stores.new_repository.delete(place.id)
+    assert verified.drain() == 0
+    roll_back(verified.app, stores, "a test")
+    assert verified.sql(f"SELECT enabled FROM {TABLE} WHERE id = :id", id=row) == [(False,)]
+    done = crossfade(verified.app.settings, "uninstall", "--yes")
+    assert (done.returncode, "1 rows of legacy which were left behind were enabled" in done.stderr) == (4, True)
+    assert key in done.stderr
+    assert crossfade(verified.app.settings, "uninstall", "--yes", "--accept-loss").returncode == 0
+
+
+# --- What uninstall takes away ------------------------------------------------------------------------------------
+
+
+def test_uninstall_drops_nothing_that_was_written_after_it_had_looked(verified: Migration) -> None:
+    """A writer that had not committed by then is waited for, and what only the sidecar knows of it is a loss."""
+    stores = verified.stores
+    phase = stores.phase
+    before = verified.sql(TRIGGERS), verified.new_sql(TRIGGERS)
+    with stores.legacy.connect() as writer, ThreadPoolExecutor(1) as pool:
+        insert = f"INSERT INTO {TABLE} (genai_type, genai_prompt, enabled, project_id) VALUES (2, 'x', false, 1)"
+        number = writer.execute(text(f"{insert} RETURNING id")).scalar_one()
+        removal = pool.submit(remove, verified.app, stores, "a test", accept_loss=False)
+        until(lambda: verified.sql(WAITING) != [])
+        beside = "INSERT INTO crossfade.sidecar (organization, legacy_id, id, name) VALUES ('acme', :n, :id, 'Own')"
+        writer.execute(text(beside), {"n": number, "id": uuid4()})
+        writer.commit()
+        with pytest.raises(Refused, match="of 1 prompts"):
+            removal.result()
+    assert stores.phase is phase
+    assert (verified.sql(TRIGGERS), verified.new_sql(TRIGGERS)) == before
+    assert verified.sql("SELECT name FROM crossfade.sidecar") == [("Own",)]
+    settled(verified)
+
+
+def test_uninstall_that_cannot_have_a_lock_says_so(verified: Migration, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the lock and who may hold it, and nothing has changed."""
+    monkeypatch.setattr(triggers, "LOCK_TIMEOUT", "10ms")
+    stores = verified.stores
+    phase = stores.phase
+    with stores.legacy.connect() as writer:
+        writer.execute(text(f"UPDATE {TABLE} SET genai_prompt = 'slow' WHERE project_id = 1"))
+        with pytest.raises(Refused, match=r"lock of the tables .*pg_stat_activity"):
+            remove(verified.app, stores, "a test", accept_loss=False)
+        writer.rollback()
+    assert stores.phase is phase
+    settled(verified)
+
+
+def test_uninstall_leaves_other_peoples_indexes(verified: Migration) -> None:
+    """An index is not ours for its name: of those, only the ones on tenants' prompts go."""
+    verified.sql("CREATE TABLE public.things (id int)")
+    verified.sql("CREATE INDEX crossfade_own ON public.things (id)")
+    verified.sql("CREATE INDEX crossfade_identity ON public.things ((id + 1))")
+    verified.sql(f"CREATE INDEX crossfade_of_theirs ON {TABLE} (project_id)")
+    # A tenant that is no organization any more has its index still.
+    verified.sql("DELETE FROM dispatch_core.organization WHERE slug = 'umbra'")
+    ours = verified.sql(INDEXES)
+    assert len(ours) == 5
+    assert crossfade(verified.app.settings, "uninstall", "--yes").returncode == 0
+    left = [("dispatch_organization_acme", "crossfade_of_theirs")]
+    assert verified.sql(INDEXES) == [*left, ("public", "crossfade_identity"), ("public", "crossfade_own")]
+
+
+def test_uninstall_twice_says_that_nothing_is_left(verified: Migration) -> None:
+    """So it does before prepare, and ends well; rogue is refused by the phase instead of missing a table."""
+    settings = verified.app.settings
+    assert crossfade(settings, "uninstall", "--yes").returncode == 0
+    for arguments in (("uninstall", "--yes", "--json"), ("uninstall", "--dry-run", "--json"), ("uninstall", "--json")):
+        done = crossfade(settings, *arguments)
+        assert (done.returncode, document(done)["changed"]) == (0, False), done.stderr
+        assert "nothing of Crossfade is in legacy" in done.stderr
+    done = crossfade(settings, "rogue")
+    assert (done.returncode, "crossfade prepare" in done.stderr) == (4, True), done.stderr
+
+
+def test_uninstall_before_prepare_finds_nothing(migration: Migration) -> None:
+    """Where no ledger is there is nothing to take away, and nobody is told to prepare."""
+    done = crossfade(migration.app.settings, "uninstall", "--yes")
+    assert (done.returncode, "nothing of Crossfade" in done.stderr) == (0, True), done.stderr
+
+
+def test_uninstall_that_dies_behind_legacy_is_finished(verified: Migration) -> None:
+    """kill -9 when nothing of ours is in legacy any more: run again, it frees new too, and ends well."""
+    settings = verified.app.settings
+    killed = crossfade(settings, "uninstall", "--yes", CROSSFADE_FAILPOINTS="uninstall.legacy_left=kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert verified.new_sql(TRIGGERS) != []
+    done = crossfade(settings, "uninstall", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert verified.new_sql(TRIGGERS) == []
+
+
+# --- After complete -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def completed(verified: Migration) -> Migration:
+    """Legacy was let go of."""
+    ramp(verified, 100.0)
+    settled(verified)
+    cut_over(verified)
+    settled(verified)
+    let_go(verified.app, verified.stores, "a test")
+    return verified
+
+
+def test_rogue_after_the_end_shows_new_alone(completed: Migration) -> None:
+    """Complete and uninstalled, new's rogue writes can still be looked at; uninstall again finds nothing."""
+    settings = completed.app.settings
+    for _ in range(2):
+        assert crossfade(settings, "uninstall", "--yes").returncode == 0
+    done = crossfade(settings, "rogue", "--json")
+    assert (done.returncode, document(done)["total"]) == (0, {"new": 0}), done.stderr
+
+
+def test_repair_is_refused_after_complete(completed: Migration) -> None:
+    """Nobody carries new's later records back: legacy stays as it was when it was let go of."""
+    before = completed.sql(f"SELECT * FROM {TABLE} ORDER BY id")
+    completed.stores.new_repository.save(prompt(2, enabled=False))
+    for arguments in (("repair", "--yes"), ("repair", "--dry-run")):
+        done = crossfade(completed.app.settings, *arguments)
+        assert (done.returncode, "COMPLETE" in done.stderr) == (4, True), done.stderr
+    with pytest.raises(IllegalPhase, match="repair"):
+        plan_repair(completed.app, completed.stores)
+    assert completed.sql(f"SELECT * FROM {TABLE} ORDER BY id") == before

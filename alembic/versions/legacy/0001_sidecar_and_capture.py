@@ -48,6 +48,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # Functions first: with them go the triggers on the other system's tables, which write to what is dropped next.
+    # Of indexes only our own, on each tenant's prompts, also a tenant's that is no organization any more: what else has
+    # such a name is somebody else's.
     op.execute(
         """
         DO $$
@@ -59,9 +61,13 @@ def downgrade() -> None:
                 EXECUTE 'DROP FUNCTION ' || found || ' CASCADE';
             END LOOP;
             FOR found IN
-                SELECT c.oid::regclass::text FROM pg_class c
-                WHERE c.relkind IN ('i', 'I') AND left(c.relname, 10) = 'crossfade_'
-                  AND c.relnamespace <> 'crossfade'::regnamespace
+                SELECT i.oid::regclass::text
+                FROM pg_index x
+                JOIN pg_class i ON i.oid = x.indexrelid
+                JOIN pg_class t ON t.oid = x.indrelid
+                JOIN pg_namespace n ON n.oid = t.relnamespace
+                WHERE i.relname = 'crossfade_identity' AND x.indexprs IS NOT NULL
+                  AND t.relname = 'prompt' AND left(n.nspname, 22) = 'dispatch_organization_'
             LOOP
                 EXECUTE 'DROP INDEX ' || found;
             END LOOP;
