@@ -52,3 +52,9 @@ def lock_table(connection: Connection, table: Table) -> None:
     """Keep everybody out of the table until the transaction ends. Waits for those who are in there."""
     named = sql.Identifier(*filter(None, (table.schema, table.name)))
     run(connection, sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(named))
+
+
+def has_triggers(engine: Engine, store: Store) -> bool:
+    """Whether a trigger of ours may stand on the store's tables still."""
+    with speaking_for(store), engine.connect() as connection:
+        return connection.execute(_FUNCTIONS).first() is not None

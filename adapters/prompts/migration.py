@@ -43,6 +43,7 @@ from adapters.postgres.ledger.route import RouteBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
 from adapters.postgres.part import Part, these
 from adapters.postgres.pool import check_server, open_engine
+from adapters.postgres.removal import has_triggers
 from adapters.postgres.under_way import Queues, held_rows
 from adapters.prompts.canonical import COLUMNS, Reading, parse_scope
 from adapters.prompts.contract import PromptRepository
@@ -196,6 +197,10 @@ class Stores:
             if current(self.legacy, "legacy") is None:
                 return (Store.NEW,)
         return tuple(Store)
+
+    def half_complete(self) -> bool:
+        """Whether ``complete`` began and has not ended: new is noted still."""
+        return self.phase is Phase.COMPLETE and has_triggers(self.new, Store.NEW)
 
     def rogue_writes(self) -> dict[Store, int]:
         """How many writes each store has taken without authority, under guard mode ``record``."""

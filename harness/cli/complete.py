@@ -49,7 +49,8 @@ def complete(app: App, yes: bool, despite: tuple[str, ...], dry_run: bool, reaso
             refuse(obstacles)
             confirmed(app, "Let go of legacy? There is no way back from this.", yes=yes)
             noted = f"{reason} (despite {', '.join(despite)})".strip() if despite else reason
-            document |= {"changed": True, "phase": let_go(app, stores, noted, despite).value}
+            changed = stores.phase is not Phase.COMPLETE or stores.half_complete()
+            document |= {"changed": changed, "phase": let_go(app, stores, noted, despite).value}
     app.result(document, lambda out: _show(out, document))
     say_in_vain(app, despite, found)
     if dry_run:
@@ -78,9 +79,12 @@ def obstacles_of(stores: Stores) -> dict[str, str]:
         found["quarantine"] = (
             f"{unaccepted} rows in quarantine are nobody's decision yet; see crossfade quarantine list --open"
         )
+    if off := [store.value for store, mode in stores.guard_modes().items() if mode != "enforce"]:
+        found["guard"] = f"the guard of {' and '.join(off)} does not enforce; set guard.mode and run crossfade prepare"
     gates = {gate.name: gate for gate in evaluate(gather(stores), stores.settings.gates)}
-    if gates["verified"].verdict is not Verdict.PASS:
-        found["verified"] = gates["verified"].evidence
+    for name in ("verified", "rogue"):
+        if gates[name].verdict is not Verdict.PASS:
+            found[name] = gates[name].evidence
     return found
 
 

@@ -20,5 +20,7 @@ def resume(app: App) -> None:
         stores.require(Phase.PREPARED)
         with command_lock(stores.new, LOCK):
             became = recover(app, stores)
+            if stores.half_complete():
+                app.say("complete is half done: give it once more")
     document = became or {"command": None, "became": "nothing to do"}
     app.result(document, lambda out: out.print(facts(document)))

@@ -19,6 +19,7 @@ from harness.cli.report import gather
 from harness.gates import Gate, decide, evaluate
 from harness.phases import NEXT_STEP, Phase, at_least
 from harness.records import Verdict
+from harness.routing import Store
 from harness.statistics import Statistics
 
 
@@ -66,6 +67,8 @@ def status_of(stores: Stores, gates: Sequence[Gate] | None = None) -> dict[str, 
         "new_only": stores.queue.new_only(),
         "rollback_debt": len(owed(stores.new)),
         "unfinished": unfinished(stores),
+        "half_complete": stores.half_complete(),
+        "uninstalled": Store.LEGACY not in stores.left,
         "automatic_ramp": None if (course := CourseBook(stores.new).course()) is None else as_json(course),
         "routes_differ": stores.routes_differ(),
         "last_verification": {"at": latest.at.isoformat(), "verdict": latest.verdict.value} if latest else None,
@@ -111,6 +114,8 @@ NOTHING_YET: dict[str, Any] = {
     "new_only": 0,
     "rollback_debt": 0,
     "unfinished": None,
+    "half_complete": False,
+    "uninstalled": True,
     "automatic_ramp": None,
     "routes_differ": False,
     "last_verification": None,
@@ -123,6 +128,10 @@ def next_step(document: dict[str, Any]) -> str:
     """What to do next: what stands in the way goes before the phase's own next step."""
     if document["unfinished"]:
         return f"crossfade resume: {document['unfinished']['command']} is half done, unless it runs just now"
+    if document["half_complete"]:
+        return "crossfade complete: it is half done"
+    if document["uninstalled"] and document["phase"] == Phase.COMPLETE:
+        return "nothing: new is on its own, and legacy was left as it was found"
     if document["routes_differ"]:
         return "crossfade resume, then crossfade repair: one store goes by an older route, as after a restored backup"
     if document["uncaptured_tenants"]:

@@ -76,6 +76,8 @@ def show(out: Console, document: dict[str, Any]) -> None:
         rows["guard"] = ", ".join(f"{store} {mode}" for store, mode in document["guard"].items())
     if document["unfinished"]:
         rows["unfinished"] = f"{document['unfinished']['command']} by {document['unfinished']['actor']}"
+    if document["half_complete"]:
+        rows["unfinished"] = "complete"
     if ramp := document["automatic_ramp"]:
         rows["automatic ramp"] = f"{ramp['state']}, step {ramp['step']} of {ramp['steps']}. {ramp['reason']}".strip()
     rows["next"] = document["next"]

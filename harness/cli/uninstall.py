@@ -67,6 +67,8 @@ def losses_of(stores: Stores) -> list[str]:
             raise Refused(f"{act.command} is not finished; run crossfade resume first")
         if stores.routes.view().route.sole_authority is not Store.LEGACY:
             raise Refused("new has authority over some scopes; run crossfade rollback, or crossfade complete, first")
+    if stores.half_complete():
+        raise Refused("complete is half done; run crossfade complete once more first")
     losses = []
     if phase is not Phase.COMPLETE:
         if left := stores.carrier_from(Store.NEW).notes_left():

@@ -16,7 +16,7 @@ from test_moving import TABLE, cut_over, prompt, ramp, settled, verified
 
 from adapters.postgres import triggers
 from adapters.prompts.prompt import Prompt
-from harness.cli.complete import let_go
+from harness.cli.complete import let_go, obstacles_of
 from harness.cli.quarantine import accept_rows
 from harness.cli.repair import plan_repair
 from harness.cli.rollback import roll_back
@@ -198,10 +198,7 @@ def test_uninstall_that_dies_behind_legacy_is_finished(verified: Migration) -> N
 @pytest.fixture
 def completed(verified: Migration) -> Migration:
     """Legacy was let go of."""
-    ramp(verified, 100.0)
-    settled(verified)
-    cut_over(verified)
-    settled(verified)
+    cut_over_and_settled(verified)
     let_go(verified.app, verified.stores, "a test")
     return verified
 
@@ -225,3 +222,38 @@ def test_repair_is_refused_after_complete(completed: Migration) -> None:
     with pytest.raises(IllegalPhase, match="repair"):
         plan_repair(completed.app, completed.stores)
     assert completed.sql(f"SELECT * FROM {TABLE} ORDER BY id") == before
+
+
+@pytest.mark.parametrize("point", ["complete.phase_moved", "complete.new_free"])
+def test_complete_that_died_is_seen_and_finished(verified: Migration, point: str) -> None:
+    """status says that it is half done as long as new is noted, uninstall waits for it, and once more finishes it."""
+    settings, stores = verified.app.settings, verified.stores
+    cut_over_and_settled(verified)
+    words = ("complete", "--yes", "--reason", "a test", "--json")
+    assert crossfade(settings, *words, CROSSFADE_FAILPOINTS=f"{point}=kill").returncode == -signal.SIGKILL
+    half = point == "complete.phase_moved"
+    assert (status_of(stores)["half_complete"], "crossfade complete" in status_of(stores)["next"]) == (half, half)
+    if half:
+        waits = crossfade(settings, "uninstall", "--yes")
+        assert (waits.returncode, "half done" in waits.stderr) == (4, True)
+    assert document(crossfade(settings, *words))["changed"] is half
+    assert document(crossfade(settings, *words))["changed"] is False
+    assert verified.new_sql(TRIGGERS) == []
+
+
+def test_complete_wants_guards_that_enforce_and_no_rogue_writes(verified: Migration) -> None:
+    """Legacy is to go on refusing writes, and what it took without authority is to be looked at before."""
+    cut_over_and_settled(verified)
+    for sql in (verified.sql, verified.new_sql):
+        sql("UPDATE crossfade.route SET guard = 'record'")
+    verified.sql(f"UPDATE {TABLE} SET genai_prompt = 'unseen' WHERE project_id = 1")
+    refused = crossfade(verified.app.settings, "complete", "--yes", "--despite", "guard", "--json")
+    assert (refused.returncode, "does not enforce" in refused.stderr) == (4, True)
+    assert {"guard", "rogue"} <= obstacles_of(verified.stores).keys()
+
+
+def cut_over_and_settled(migration: Migration) -> None:
+    ramp(migration, 100.0)
+    settled(migration)
+    cut_over(migration)
+    settled(migration)
