@@ -175,8 +175,8 @@ def _decided(
             batch.keys.add(key)
             if row is not None:
                 batch.rows.append(row)
-        elif row is not None and row.scope_ is None and standing is not None:
-            batch.turned.add((standing, key))
+        elif standing is not None and (row is None or row.scope_ is None):
+            batch.turned.add((standing, key))  # gone here from another scope than the taker has it in
         elif row is not None:
             raise Conflict(
                 f"{taking} has a record of its own in scope {standing} under the id that {taking.other} uses in "

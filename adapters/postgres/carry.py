@@ -255,11 +255,13 @@ class StateCarrier:
                     return Carried(busy=len(notes))
                 with together(taking) as trip:
                     applied, unfit, let = self._apply(trip, batch)
-                    plain = not unfit and not batch.turned
+                    plain = not unfit and not batch.turned and applied.overtaken is None
                     if plain:  # as nearly always: the last trip takes the commit along
                         passing("catchup.before_commit")
                         trip.commit()
                 if not plain:
+                    if applied.overtaken is not None and applied.overtaken():
+                        raise StoreContended(f"{self._taker.store}: rows went while they were moved; try again")
                     self._settling.note_rest(taking, batch, unfit)
                     passing("catchup.before_commit")
         except StandAside:

@@ -15,12 +15,15 @@ from adapters.postgres.trip import Trip
 class Applied:
     """What is being changed. ``unfit``: why the store cannot hold a record, where only it could find that.
 
-    ``upserts`` and ``deletes`` count records, and may be asked once the trip is over.
+    ``upserts`` and ``deletes`` count records, and may be asked once the trip is over. ``overtaken``, where there is
+    anything to be asked: whether rows that were to move have gone since they were looked at; then nothing of it may be
+    committed.
     """
 
     unfit: Mapping[str, str] = field(default_factory=dict)
     upserts: Callable[[], int] = int
     deletes: Callable[[], int] = int
+    overtaken: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,14 @@ class DispatchTaking:
         dropped = [row for row in gone if row.organization in self._parts]
         changed = self._write(trip, fit, places, left.values(), dropped)
         deleted = len(left.keys() - fit.keys())
-        return Applied(unfit, lambda: sum(len(set(each.rows)) for each in changed), lambda: deleted)
+        # A project that is deleted takes along what stood in it, at any time: what would have left it lives on in new.
+        moved = {row for key, row in places.rows.items() if key in fit and _changes_scope(key, row, fit[key], found)}
+        return Applied(
+            unfit,
+            lambda: sum(len({number for number, _ in answer.rows}) for answer in changed.values()),
+            lambda: deleted,
+            (lambda: not moved <= _written(changed)) if moved else None,
+        )
 
     def _sort(
         self, trip: Trip, rows: Iterable[Any], scopes: Mapping[str, str | None], room: Room
@@ -146,10 +153,10 @@ class DispatchTaking:
         places: _Places,
         left: Iterable[RowName],
         dropped: Iterable[RowName],
-    ) -> list[Answer]:
+    ) -> dict[str, Answer]:
         """Delete what is left and the entries that are dropped, and write rows and entries: where a record stands, else
-        under the number that was kept for it, else under a new one. The answers name the rows of which anything
-        changed.
+        under the number that was kept for it, else under a new one. The answers, by tenant, name the rows of which
+        anything changed.
         """
         gone, without, given = _by_tenant(left), _by_tenant(dropped), defaultdict[str, list[TenantRow]](list)
         for key, one in sorted(fit.items()):
@@ -157,11 +164,11 @@ class DispatchTaking:
             number = None if row is None or _moves(row, one) else row.legacy_id
             stands = number is not None and key in places.rows
             given[one.place.organization].append(_given(one, number, stands=stands))
-        changed = []
+        changed = {}
         for organization in sorted(gone.keys() | without.keys() | given.keys()):
             build = partial(writing, self._parts[organization].table, organization, self._zone)
             named = arrays(given[organization], gone[organization], without[organization])
-            changed.append(trip.ask(self._prepared.get(organization, build), **named))
+            changed[organization] = trip.ask(self._prepared.get(organization, build), **named)
         return changed
 
 
@@ -189,6 +196,15 @@ def _found(rows: Iterable[Any], room: Room) -> Found:
 
 def _moves(row: RowName, one: _Fit) -> bool:
     return row.organization != one.place.organization
+
+
+def _changes_scope(key: str, row: RowName, one: _Fit, found: Found) -> bool:
+    """Whether a row that stands is to stand in another scope of its tenant."""
+    return not _moves(row, one) and found.scopes.get(key) != one.record.scope_
+
+
+def _written(changed: Mapping[str, Answer]) -> set[RowName]:
+    return {RowName(name, number) for name, answer in changed.items() for number, own in answer.rows if own}
 
 
 def _given(one: _Fit, number: int | None, *, stands: bool) -> TenantRow:

@@ -19,11 +19,13 @@ from sqlalchemy import (
     any_,
     case,
     delete,
+    false,
     func,
     insert,
     literal,
     or_,
     select,
+    true,
     tuple_,
     union_all,
     update,
@@ -96,7 +98,10 @@ def arrays(rows: Iterable[TenantRow], gone: Iterable[int], dropped: Iterable[int
 
 
 def writing(table: Table, organization: str, zone: str) -> Executable:
-    """Rows and entries are made to say what is given; the answer has the number of each of which something changed."""
+    """Rows and entries are made to say what is given.
+
+    The answer has the number of each of which something changed, with whether that is its row; some numbers twice.
+    """
     columns = [parameter(name, ARRAY(kind)) for name, kind in _GIVEN.items()]
     unnested = func.unnest(*columns).table_valued(*_GIVEN, name="given").render_derived(name="given")
     number = func.coalesce(unnested.c.number, next_number(table)).label("number")
@@ -118,7 +123,7 @@ def writing(table: Table, organization: str, zone: str) -> Executable:
     removed = delete(table).where(table.c.id == any_(parameter("gone", ARRAY(Integer)))).cte("gone")
     dropped = dropping(tenant, parameter("dropped", ARRAY(Integer))).cte("dropped")
     own = [act.returning(table.c.id).cte(name) for name, act in (("added", added), ("changed", changed))]
-    numbers = [select(act.c.legacy_id) for act in entries] + [select(act.c.id) for act in own]
+    numbers = [select(act.c.legacy_id, false()) for act in entries] + [select(act.c.id, true()) for act in own]
     return union_all(*numbers).add_cte(removed, dropped)
 
 

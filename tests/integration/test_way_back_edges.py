@@ -1,0 +1,66 @@
+"""Carrying new's state back to legacy while legacy changes underneath it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fix_stores import Migration
+from test_moving import SCOPE, ramp, settled, verified
+
+from adapters.postgres.batch import Batch
+from adapters.postgres.carry import StateCarrier
+from adapters.postgres.trip import Trip
+from adapters.prompts.prompt import Prompt
+from harness.catchup import Carried
+from harness.routing import Store
+
+__all__ = ["verified"]  # the fixture
+
+DELETE_PROJECT = "DELETE FROM dispatch_organization_acme.project WHERE id = {}"
+
+
+def moved_in_new(migration: Migration) -> Prompt:
+    """A record that has left project 1 for project 2 in new, which has authority; not yet carried back."""
+    repository = migration.stores.new_repository
+    before = repository.find_enabled_by_project(SCOPE.format(1))
+    assert before is not None
+    return repository.update(replace(before, project_id=SCOPE.format(2), enabled=False))
+
+
+# --- Projects that are deleted in legacy --------------------------------------------------------------------------
+
+
+def test_a_row_that_goes_between_look_and_write_is_made_anew(
+    verified: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the batch is committed and no note is settled, as the row that was to move has gone meanwhile."""
+    stores = verified.stores
+    ramp(verified, 100.0)
+    moved = moved_in_new(verified)
+    back, apply = stores.carrier_from(Store.NEW), StateCarrier._apply
+    noted = back.notes_left()
+
+    def overtaken(self: StateCarrier, trip: Trip, batch: Batch) -> object:
+        verified.sql(DELETE_PROJECT.format(1))
+        return apply(self, trip, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateCarrier, "_apply", overtaken)
+        assert back.carry_batch() == Carried(busy=noted)
+    assert back.notes_left() == noted
+    while not back.carry_batch().idle:
+        pass
+    assert stores.legacy_repository.find_by_id(moved.id) == moved
+    settled(verified)
+
+
+def test_a_cascade_brings_back_what_new_has_in_another_scope(verified: Migration) -> None:
+    """Even if nothing is noted of it in new any more: the cascade's own note asks for it."""
+    stores = verified.stores
+    ramp(verified, 100.0)
+    moved = moved_in_new(verified)
+    verified.new_sql("DELETE FROM crossfade.dirty")
+    verified.sql(DELETE_PROJECT.format(1))
+    settled(verified)
+    assert stores.legacy_repository.find_by_id(moved.id) == stores.new_repository.find_by_id(moved.id) == moved
