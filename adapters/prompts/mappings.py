@@ -147,7 +147,7 @@ class DispatchMapping:
         if kept is not None and kept.organization == place.organization:
             number = kept.legacy_id
         else:
-            number = connection.execute(select(next_number(table))).scalar_one()
+            number = connection.execute(select(next_number(table, place.organization))).scalar_one()
         self._write_sidecar(connection, place, number, prompt, prompt.created_at, prompt.updated_at)
         row = _legacy_values(prompt, place)
         row["created_at"] = func.timezone(self._reading.time_zone, prompt.created_at)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     Executable,
+    FromClause,
     Integer,
     Select,
     Table,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     any_,
     case,
     delete,
+    exists,
     func,
     literal,
     select,
@@ -42,7 +44,7 @@ from adapters.postgres.part import texts
 from adapters.postgres.prepared import Prepared, parameter
 from adapters.postgres.trip import Trip
 from adapters.prompts.canonical import legacy_type
-from adapters.prompts.dispatch import instant, local_stamp
+from adapters.prompts.dispatch import beside, instant, local_stamp
 from adapters.prompts.dispatch_rows import legacy_id
 from adapters.prompts.dispatch_tables import sidecar
 
@@ -128,10 +130,25 @@ class Sidecar:
         return next(starmap(RowName, trip.ask(_RELEASE, id=id).rows), None)
 
 
-def next_number(table: Table) -> ColumnElement[int]:
-    """A number for a new row, another one each time, from the tenant's own sequence: Dispatch never meets it."""
+def next_number(table: Table, organization: str, given: FromClause | None = None) -> ColumnElement[int]:
+    """A number for a new row, another one each time, from the tenant's own sequence: Dispatch never meets it.
+
+    Of rows that are ``given``, for each that has none as its ``number``.
+
+    The sequence may be behind rows that were made with numbers of their own: it is drawn from until a number is neither
+    taken nor kept. That is safe beside Dispatch's own inserts, and moves it past those rows for Dispatch, too; to set
+    it could set it back, behind what Dispatch draws meanwhile.
+    """
     quoted = f'"{str(table.schema).replace(chr(34), chr(34) * 2)}"."{table.name}"'
-    return func.nextval(func.pg_get_serial_sequence(literal(quoted, Text), literal("id", Text)), type_=Integer())
+    sequence = func.pg_get_serial_sequence(literal(quoted, Text), literal("id", Text))
+    draw = select(func.nextval(sequence, type_=Integer()).label("number"))
+    first = draw if given is None else draw.where(given.c.number.is_(None)).correlate(given)
+    drawn = first.cte("drawn", recursive=True, nesting=True)
+    row = select(table.c.id).where(table.c.id == drawn.c.number)
+    entry = select(sidecar.c.legacy_id).where(beside(organization, drawn.c.number))
+    taken = union_all(row.correlate(drawn), entry.correlate(drawn))  # as one: each alone might be hashed, whole
+    again = draw.select_from(drawn).where(exists(taken.scalar_subquery()))
+    return select(func.max(drawn.union_all(again).c.number)).scalar_subquery()
 
 
 def said(zone: str, *, created_at: Any, updated_at: Any, **values: Any) -> Any:

@@ -104,7 +104,7 @@ def writing(table: Table, organization: str, zone: str) -> Executable:
     """
     columns = [parameter(name, ARRAY(kind)) for name, kind in _GIVEN.items()]
     unnested = func.unnest(*columns).table_valued(*_GIVEN, name="given").render_derived(name="given")
-    number = func.coalesce(unnested.c.number, next_number(table)).label("number")
+    number = func.coalesce(unnested.c.number, next_number(table, organization, unnested)).label("number")
     given = select(number, *(unnested.c[name] for name in _GIVEN if name != "number")).cte("numbered")
     tenant = literal(organization, Text)
     entries = written(

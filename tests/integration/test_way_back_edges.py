@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 from fix_stores import Migration
-from test_moving import SCOPE, ramp, settled, verified
+from test_moving import SCOPE, TABLE, prompt, ramp, settled, verified
 
 from adapters.postgres.batch import Batch
 from adapters.postgres.carry import StateCarrier
 from adapters.postgres.trip import Trip
 from adapters.prompts.prompt import Prompt
 from harness.catchup import Carried
+from harness.cli.rollback import roll_back
 from harness.routing import Store
 
 __all__ = ["verified"]  # the fixture
@@ -64,3 +65,41 @@ def test_a_cascade_brings_back_what_new_has_in_another_scope(verified: Migration
     verified.sql(DELETE_PROJECT.format(1))
     settled(verified)
     assert stores.legacy_repository.find_by_id(moved.id) == stores.new_repository.find_by_id(moved.id) == moved
+
+
+# --- Numbers that are taken ---------------------------------------------------------------------------------------
+
+
+def test_a_sequence_that_is_behind_is_moved_past_what_stands(verified: Migration) -> None:
+    """Rows were made with numbers above it: new records find free ones at once, and so does Dispatch's next row."""
+    stores = verified.stores
+    made = f"INSERT INTO {TABLE} (id, genai_type, genai_prompt, enabled, project_id)"
+    verified.sql(f"{made} SELECT n, 1, 'restored', true, n - 6 FROM generate_series(7, 12) n WHERE n <> 10")
+    verified.sql(f"{made} VALUES (2000000000, 1, 'far out', false, 1)")
+    ramp(verified, 100.0)
+    born = [stores.new_repository.save(prompt(project, enabled=False)) for project in range(1, 5)]
+    settled(verified)
+    taken = {number for (number,) in verified.sql(f"SELECT id FROM {TABLE} WHERE genai_type = 2 AND NOT enabled")}
+    assert taken == {10, 13, 14, 15}
+    assert all(stores.legacy_repository.find_by_id(one.id) == one for one in born)
+    roll_back(verified.app, stores, "a test")
+    verified.prompt(project=5, genai_type=2, enabled=False)
+    assert verified.sql(f"SELECT id FROM {TABLE} WHERE project_id = 5 AND NOT enabled") == [(16,)]
+
+
+def test_a_number_that_is_kept_for_a_record_is_nobody_elses(verified: Migration) -> None:
+    """The sequence has yet to come to the number of a row that legacy could not hold any more."""
+    stores = verified.stores
+    verified.sql(f"UPDATE {TABLE} SET id = 7 WHERE id = 1")
+    settled(verified)
+    verified.new_sql("UPDATE crossfade.route SET rollback_safe = false")
+    ramp(verified, 100.0)
+    kept = stores.new_repository.find_enabled_by_project(SCOPE.format(1))
+    assert kept is not None
+    away = stores.new_repository.update(replace(kept, project_id=SCOPE.format(77)))
+    assert verified.drain() == 0
+    stores.new_repository.save(prompt(2, enabled=False))
+    assert verified.drain() == 0
+    stores.new_repository.update(replace(away, project_id=SCOPE.format(1)))
+    settled(verified)
+    assert verified.sql(f"SELECT id FROM {TABLE} WHERE project_id = 1") == [(7,)]
