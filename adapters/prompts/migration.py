@@ -50,6 +50,7 @@ from adapters.prompts.contract import PromptRepository
 from adapters.prompts.discover import has_project, require_tenants
 from adapters.prompts.ends import Ends
 from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping, RehearsalMapping
+from adapters.prompts.mended import note_mended
 from adapters.prompts.prompt_manager import giving_part, migrating, prompts, whole_part
 from adapters.prompts.repository import SqlPromptRepository
 from harness.catchup import WithApplies
@@ -118,6 +119,10 @@ class Stores:
         """A worker of one direction."""
         ends = Ends(self.legacy, self.new, self.reading, self.destination)
         return StateCarrier(ends.forth if store is Store.LEGACY else ends.back, self.settings.catchup)
+
+    def note_mended(self) -> int:
+        """Note the rollback debt that legacy could hold by now, so that it is carried; how many records."""
+        return note_mended(self.legacy, self.new, self.destination.part.name) if self.reading.by_type else 0
 
     # Moving authority
 
@@ -222,10 +227,16 @@ class Stores:
             told,
             spare,
         )
+
+        def approach(act: Act) -> None:
+            if act.loser is Store.NEW:
+                self.note_mended()
+            crossing.approach(act)
+
         return Mover(
             self.fences,
             self.journal,
-            crossing.approach,
+            approach,
             crossing.settle,
             crossing.drain,
             self.settings.move,

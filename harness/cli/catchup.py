@@ -103,6 +103,8 @@ def _work(
         watching.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays; to look through it for garbage holds the changes up for 100 ms
+    else:
+        stores.note_mended()
     counting.start()
     try:
         with ThreadPoolExecutor(len(carriers), "catchup") as pool:
@@ -133,10 +135,12 @@ def _left(stores: Stores, following: bool) -> int | None:
 
 
 def _look_after(app: App, stores: Stores) -> None:
-    """Finish or undo an act that its command left behind; leave alone one that is being carried out."""
+    """Finish or undo an act that its command left behind, unless it is being carried out, and note mended debt."""
     stores.carrier.tidy()
     if stores.phase is Phase.COMPLETE:
         app.stop.set()
-    elif stores.journal.pending() is not None:
+        return
+    if stores.journal.pending() is not None:
         with suppress(CommandLocked), command_lock(stores.new, LOCK):
             recover(app, stores)
+    stores.note_mended()

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from command import crossfade, document
 from fix_stores import Migration
 from test_moving import SCOPE, TABLE, prompt, ramp, settled, verified
 
 from adapters.postgres.batch import Batch
 from adapters.postgres.carry import StateCarrier
+from adapters.postgres.ledger.debt import owed
 from adapters.postgres.trip import Trip
+from adapters.prompts.canonical import DebtReason
 from adapters.prompts.prompt import Prompt
 from harness.catchup import Carried
 from harness.cli.rollback import roll_back
+from harness.errors import Refused
 from harness.routing import Store
 
 __all__ = ["verified"]  # the fixture
@@ -103,3 +107,48 @@ def test_a_number_that_is_kept_for_a_record_is_nobody_elses(verified: Migration)
     stores.new_repository.update(replace(away, project_id=SCOPE.format(1)))
     settled(verified)
     assert verified.sql(f"SELECT id FROM {TABLE} WHERE project_id = 1") == [(7,)]
+
+
+# --- Rollback debt that is mended in legacy -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def lacking(verified: Migration) -> Prompt:
+    """A record of new, which has authority, that is owed: legacy lacks its project."""
+    verified.new_sql("UPDATE crossfade.route SET rollback_safe = false")
+    ramp(verified, 100.0)
+    born = verified.stores.new_repository.save(prompt(77))
+    assert verified.drain() == 0
+    assert [debt.reason for debt in owed(verified.stores.new)] == [DebtReason.NO_PROJECT]
+    return born
+
+
+def make_project(migration: Migration, number: int) -> None:
+    migration.sql(
+        f"INSERT INTO dispatch_organization_acme.project (id, name, organization_id) VALUES ({number}, 'made', 1)"
+    )
+
+
+def test_catchup_carries_what_lacked_a_project_once_that_is_made(verified: Migration, lacking: Prompt) -> None:
+    """Nothing is noted of it by anybody; while the project is not there it is not noted either, and never twice."""
+    stores = verified.stores
+    assert stores.note_mended() == 0
+    make_project(verified, 77)
+    assert (stores.note_mended(), stores.note_mended()) == (1, 0)
+    verified.new_sql("DELETE FROM crossfade.dirty")
+    done = crossfade(verified.app.settings, "catchup", "--json")
+    assert (done.returncode, document(done)["carried"]) == (0, 1)
+    assert owed(stores.new) == []
+    assert stores.legacy_repository.find_by_id(lacking.id) == lacking
+    settled(verified)
+
+
+def test_a_rollback_carries_what_lacked_a_project_by_itself(verified: Migration, lacking: Prompt) -> None:
+    """It is refused as long as the project is not there, and needs no catch-up to see that it is."""
+    stores = verified.stores
+    with pytest.raises(Refused, match="legacy cannot hold 1 records"):
+        roll_back(verified.app, stores, "a test")
+    make_project(verified, 77)
+    roll_back(verified.app, stores, "a test")
+    assert stores.legacy_repository.find_by_id(lacking.id) == lacking
+    settled(verified)
