@@ -77,7 +77,7 @@ class StateCarrier:
         self._notes = Notes(giver.store, giver.engine)
         self._parts = {part.name: part for part in self._giver.parts()}
         self._present = PresentRows(giver.store, giver.engine, lambda: self._parts)
-        self._settling = Settling(giver, taker, self._notes)
+        self._settling = Settling(giver, taker, self._notes, self._present)
         self._whole = WholeParts(giver, taker, self._notes, self._new)
 
     # The queue as commands see it
@@ -262,7 +262,7 @@ class StateCarrier:
                 if not plain:
                     if applied.overtaken is not None and applied.overtaken():
                         raise StoreContended(f"{self._taker.store}: rows went while they were moved; try again")
-                    self._settling.note_rest(taking, batch, unfit)
+                    self._settling.note_rest(taking, batch, unfit, self._parts.values())
                     passing("catchup.before_commit")
         except StandAside:
             return Carried(aside=True)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     FromClause,
+    Insert,
     Select,
     Table,
     Text,
@@ -65,6 +66,8 @@ class Part:
     reads the note asks the row, or, if that has gone meanwhile, is told by the note of its going.
     ``guessed``: then, for a local key, the canonical key that its row most likely has.
     ``forget``: what else must go when such rows are deleted, if anything; ``forget_all``: when all are.
+    ``keep``, given arrays of local keys and of the canonical keys of records, both as text: keeps each local key for
+    its record, which has no row any more, unless another row has it; None where nothing rests on local keys.
     ``identity``: an expression worth an index, because the canonical key is computed and not stored.
     ``version``: an expression of text that changes with every write to the row, if there is one.
     ``scope_of``: for rows of the table's shape (anything with its columns as attributes), the scope as an expression.
@@ -97,6 +100,7 @@ class Part:
     guessed: Callable[[str], str] | None = None
     forget: Callable[[FromClause], Delete] | None = None
     forget_all: Delete | None = None
+    keep: Callable[[ColumnElement[Any], ColumnElement[Any]], Insert] | None = None
     identity: ColumnElement[Any] | None = None
     version: ColumnElement[str] | None = None
     few: Select[Any] | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import ARRAY, Connection, Text, func, insert, literal, select
 
 from adapters.postgres.batch import Batch, Giver, Taker
 from adapters.postgres.errors import speaking_for
@@ -13,6 +14,7 @@ from adapters.postgres.ledger import debt, quarantine
 from adapters.postgres.ledger.held_back import let_go
 from adapters.postgres.notes import Note, Notes, forget
 from adapters.postgres.part import REASON, Part, these
+from adapters.postgres.present import PresentRows
 from adapters.postgres.schema import dirty
 from adapters.postgres.scope_locks import milliseconds
 from adapters.postgres.taking import Applied
@@ -27,14 +29,19 @@ class Settling:
     notes.
     """
 
-    def __init__(self, giver: Giver, taker: Taker, notes: Notes) -> None:
-        self._giver, self._taker, self._notes = giver, taker, notes
+    def __init__(self, giver: Giver, taker: Taker, notes: Notes, present: PresentRows) -> None:
+        self._giver, self._taker, self._notes, self._present = giver, taker, notes, present
 
-    def note_rest(self, taking: Connection, batch: Batch, unfit: Unfit) -> None:
-        """Hold what new cannot, and ask the taker to carry back what it has authority over."""
+    def note_rest(self, taking: Connection, batch: Batch, unfit: Unfit, parts: Iterable[Part]) -> None:
+        """Hold what new cannot, and ask the taker to carry back what it has authority over.
+
+        Where a record's row is gone from the giver's ``parts``, its local key is kept there for the return: before
+        anybody else can see that it is to return.
+        """
         if self._taker.store is Store.NEW:
             quarantine.hold(taking, unfit)
         if batch.turned:
+            self._keep_local_keys(batch, parts)
             notes = [
                 {"part": self._taker.part_of(scope), "scope": scope, "key": key, "local": None}
                 for scope, key in batch.turned
@@ -70,6 +77,21 @@ class Settling:
                 ahead = list if ask_ahead is None else ask_ahead(trip)
         # Where some had gone already another worker is about: what it has in hand is not to be taken up twice.
         return let, ahead() if forgotten() else []
+
+    def _keep_local_keys(self, batch: Batch, parts: Iterable[Part]) -> None:
+        keep = {part.name: part.keep for part in parts if part.keep is not None}
+        turned = {key for _, key in batch.turned}
+        gone = [note for note in batch.notes if note.part in keep and note.local is not None and note.key in turned]
+        if not gone:  # as nearly always
+            return
+        standing = {row.key_ for row in self._present.of(gone)}
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        for note in gone:
+            if note.key not in standing:
+                found[note.part][str(note.key)] = str(note.local)
+        with speaking_for(self._giver.store), self._notes.settling(whole=False) as giving:
+            for name, local in found.items():
+                giving.execute(keep[name](literal([*local.values()], ARRAY(Text)), literal([*local], ARRAY(Text))))
 
 
 def unfit_of(batch: Batch, applied: Applied) -> Unfit:

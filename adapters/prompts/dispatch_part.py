@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     FromClause,
+    Insert,
     Integer,
     Select,
     Table,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.part import Part
 from adapters.prompts import dispatch_rows
@@ -88,6 +90,12 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
     def forget(rows: FromClause) -> Delete:
         return delete(sidecar).where(beside(organization, rows.c.id))
 
+    def keep(local: ColumnElement[Any], keys: ColumnElement[Any]) -> Insert:
+        arrays = cast(local, ARRAY(Integer)), cast(keys, ARRAY(Uuid))
+        gone = func.unnest(*arrays).table_valued("number", "id", name="gone").render_derived(name="gone")
+        free = select(word(organization), *gone.c).where(~exists().where(prompt.c.id == gone.c.number))
+        return insert(sidecar).from_select(["organization", "legacy_id", "id"], free).on_conflict_do_nothing()
+
     return Part(
         name=organization,
         table=prompt,
@@ -108,6 +116,7 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         cascaded=cascaded,
         forget=forget,
         forget_all=delete(sidecar).where(sidecar.c.organization == word(organization)),
+        keep=keep,
         version=_version(prompt, with_sidecar=with_sidecar),
         identity=derived_id(organization, prompt.c.id),
         whole_scopes=not reading.by_type,

@@ -152,3 +152,49 @@ def test_a_rollback_carries_what_lacked_a_project_by_itself(verified: Migration,
     roll_back(verified.app, stores, "a test")
     assert stores.legacy_repository.find_by_id(lacking.id) == lacking
     settled(verified)
+
+
+# --- Rows that went without authority -----------------------------------------------------------------------------
+
+
+def test_a_row_deleted_without_authority_returns_under_its_number(verified: Migration) -> None:
+    """Rows of new's and of legacy's own making; and the sidecar says of them what it said before."""
+    stores = verified.stores
+    ramp(verified, 100.0)
+    stores.new_repository.save(prompt(1, enabled=False))
+    settled(verified)
+    rows, entries = f"SELECT * FROM {TABLE} ORDER BY id", "SELECT * FROM crossfade.sidecar"
+    before = verified.sql(rows), verified.sql(entries)
+    assert (len(before[0]), len(before[1])) == (7, 1)
+    for execute in (verified.sql, verified.new_sql):
+        execute("UPDATE crossfade.route SET guard = 'record'")
+    verified.sql(f"DELETE FROM {TABLE} WHERE project_id < 3")
+    settled(verified)
+    assert (verified.sql(rows), verified.sql(entries)) == before
+
+
+def test_a_number_that_somebody_took_meanwhile_is_not_kept(verified: Migration) -> None:
+    """A row was made by hand under the number of one that new has yet to give back; neither is new's."""
+    ramp(verified, 100.0)
+    born = verified.stores.new_repository.save(prompt(1, enabled=False))
+    settled(verified)
+    for execute in (verified.sql, verified.new_sql):
+        execute("UPDATE crossfade.route SET guard = 'record'")
+    verified.sql(f"DELETE FROM {TABLE} WHERE id = 7")
+    verified.sql(
+        f"INSERT INTO {TABLE} (id, genai_type, genai_prompt, enabled, project_id) VALUES (7, 2, 'rogue', false, 3)"
+    )
+    settled(verified)
+    assert verified.sql(f"SELECT id FROM {TABLE} WHERE id > 6") == [(8,)]
+    assert verified.stores.legacy_repository.find_by_id(born.id) == born
+
+
+def test_what_a_cascade_brings_back_keeps_its_number(verified: Migration) -> None:
+    """The row went with its project; its record lives on in another scope of new's."""
+    ramp(verified, 100.0)
+    moved = moved_in_new(verified)
+    verified.sql(DELETE_PROJECT.format(1))
+    assert verified.stores.carrier_from(Store.LEGACY).carry_batch().notes
+    settled(verified)
+    assert verified.sql(f"SELECT id FROM {TABLE} WHERE project_id = 2 AND NOT enabled") == [(1,)]
+    assert verified.stores.legacy_repository.find_by_id(moved.id) == moved
