@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from command import crossfade, document
+from fix_postgres import until
 from fix_stores import Migration
+from sqlalchemy import text
 from test_moving import SCOPE, TABLE, prompt, ramp, settled, verified
 
 from adapters.postgres.batch import Batch
@@ -58,6 +61,24 @@ def test_a_row_that_goes_between_look_and_write_is_made_anew(
         pass
     assert stores.legacy_repository.find_by_id(moved.id) == moved
     settled(verified)
+
+
+def test_a_row_that_goes_while_the_write_waits_for_it_is_made_anew(verified: Migration) -> None:
+    """The statement has seen it, and finds it gone when whoever deleted its project commits."""
+    stores = verified.stores
+    ramp(verified, 100.0)
+    moved = moved_in_new(verified)
+    back = stores.carrier_from(Store.NEW)
+    noted = back.notes_left()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with stores.legacy.connect() as deleting, ThreadPoolExecutor(1) as pool:
+        deleting.execute(text(DELETE_PROJECT.format(1)))
+        carrying = pool.submit(back.carry_batch)
+        until(lambda: verified.sql(waiting) == [(1,)])
+        deleting.commit()
+        assert carrying.result() == Carried(busy=noted)
+    settled(verified)
+    assert stores.legacy_repository.find_by_id(moved.id) == moved
 
 
 def test_a_cascade_brings_back_what_new_has_in_another_scope(verified: Migration) -> None:
