@@ -79,7 +79,7 @@ class Handover:
         if self._marked is None or self._marked[0] is not view:
             sets = (view.held_scopes, view.held_keys, view.owed_scopes, view.owed_keys)
             names = [sorted(map(str, names)) for names in sets]
-            self._marked = view, zlib.crc32(json.dumps([view.sets_differ, names]).encode())
+            self._marked = view, zlib.crc32(json.dumps([view.sets_differ, view.complete, names]).encode())
         return self._marked[1]
 
     def _parsed(self, token: str) -> tuple[int, int, bool, dict[Write, Store]]:

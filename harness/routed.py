@@ -131,17 +131,18 @@ def _failed_read(bound: Bound, wiring: Wiring) -> Callable[..., tuple[Any] | Non
         """The other store's answer, or None: the error is the caller's. Raises the other store's refusal."""
         refused = isinstance(error, RepositoryError)
         track.calls[store, Role.SERVED, not refused].add(seconds)
-        unavailable = isinstance(error, StoreUnavailable)
+        # Asked of the route that is known by now: an old answer of legacy's would be worse than none.
+        falls_back = isinstance(error, StoreUnavailable) and wiring.fallback and not wiring.live.current.complete
         # Before anything is raised: an error that only one of the stores has is what comparing is for.
         drawn = wiring.random() * 100.0 < route.shadow_percent
         if drawn:
-            if unavailable and wiring.fallback:  # the other store is asked at once, and the pair noted there
+            if falls_back:  # the other store is asked at once, and the pair noted there
                 track.drops[Drop.STORE_FAILED].add()
             elif len(queue) < shadow.room:
                 queue.append((bound, store, args, kwargs, None, type(error), seconds if refused else None))
             else:
                 shadow.refuse(track)
-        if not (unavailable and wiring.fallback):
+        if not falls_back:
             return None
         # As many of the pairs are noted as of those that are compared, or failures would seem more frequent.
         return _fall_back(bound, wiring.clock, store.other, args, kwargs, shadow.pairing if drawn else None)

@@ -100,7 +100,8 @@ class RouteView:
     ``owed_scopes`` and ``owed_keys`` are records that new holds and legacy cannot (rollback debt): their reads are
     served by new and not compared. ``sets_differ`` is true while either store holds records that the other one
     cannot (quarantine, new-only scopes): then a read that names neither scope nor key is served by the store with
-    authority over everything, else by legacy, and not compared.
+    authority over everything, else by legacy, and not compared. ``complete``: legacy was let go of, so it answers no
+    read in new's stead: nothing is carried to it any more.
 
     ``uniform`` is true while nothing of all that is so: one attribute for a read to look at.
     """
@@ -111,6 +112,7 @@ class RouteView:
     sets_differ: bool = False
     owed_scopes: frozenset[str] = frozenset()
     owed_keys: frozenset[Hashable] = frozenset()
+    complete: bool = False
     uniform: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -123,7 +123,9 @@ class ShadowSettings:
     )
     slow_seconds: float = Field(default=0.005, ge=0, description="… and so much longer at least.")
     fallback: bool = Field(
-        default=True, description="A read that the served store fails is answered by the other one, and counted."
+        default=True,
+        description="A read that the served store fails is answered by the other one, and counted; never by legacy once "
+        "it was let go of (`complete`).",
     )
 
 

@@ -170,6 +170,22 @@ def test_without_fallback_the_error_is_the_callers() -> None:
     assert not router.statistics().fallbacks
 
 
+def test_once_legacy_was_let_go_of_nothing_falls_back_to_it() -> None:
+    """Nothing is carried to legacy any more: an old answer, or a record deleted since, would be worse than none."""
+    row = prompt()
+    legacy, new = twins(row)
+    book = RouteBook.of(reads=100, shadow=0)
+    with routed(legacy, new, book) as router:
+        new.before = unavailable
+        assert router.repository.find_by_id(row.id) == row
+        book.current = replace(book.current, complete=True)
+        assert eventually(lambda: router.view.complete)
+        with pytest.raises(StoreUnavailable):
+            router.repository.find_by_id(row.id)
+    assert legacy.asked == ["find_by_id"]
+    assert router.statistics().fallbacks == {"find_by_id": 1}
+
+
 def test_when_both_stores_are_away_the_first_error_is_the_callers() -> None:
     """If the fallback fails as well, the served store's own error is raised, whatever the other one raised."""
     legacy, new = twins()

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Engine, Table, func, select, update
 
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger, not_prepared
-from adapters.postgres.ledger.tables import debt, quarantine, route
+from adapters.postgres.ledger.tables import debt, phase, quarantine, route
 from harness.errors import Refused
+from harness.phases import Phase
 from harness.routing import Route, RouteView, Store, percent
 
 PERCENTS = ("reads_percent", "writes_percent", "shadow_percent")
@@ -37,8 +38,9 @@ class RouteBook:
             present = read_route(connection)
             held_scopes, held_keys = self._held.read(connection)
             owed_scopes, owed_keys = self._owed.read(connection)
+            complete = connection.execute(select(phase.c.phase)).scalar() == Phase.COMPLETE
         sets_differ = bool(held_keys or owed_keys) or (self._new_only is not None and self._new_only())
-        return RouteView(present, held_scopes, held_keys, sets_differ, owed_scopes, owed_keys)
+        return RouteView(present, held_scopes, held_keys, sets_differ, owed_scopes, owed_keys, complete)
 
     def change(
         self,
