@@ -14,10 +14,10 @@ from typing import Any
 
 from harness.errors import ConfigError
 from harness.live import LiveRoute
-from harness.routing import RouteView, Store
+from harness.routing import Route, RouteView, Store
 from harness.underway import UnderWay, Write
 
-VERSION = 1
+VERSION = 2
 TOKEN_BYTES = 2_048  # of the writes in a token; more than fit are not told apart
 TOKEN_WRITES = 100  # looked at before saying so
 LONGEST = 4_096  # characters of a token that are looked at
@@ -43,8 +43,10 @@ class Handover:
         if not others and len(writes) <= TOKEN_WRITES:
             told = [[_LETTERS[store], *self._texts(write)] for write, store in writes.items()]
         fits = len(json.dumps(told)) <= TOKEN_BYTES and all(scope or key for _, scope, key in told)
-        everything = len(told) < len(writes) or others or not fits
-        body = [VERSION, view.route.epoch, self._mark(view), everything, [] if everything else told]
+        if len(told) < len(writes) or not fits:
+            told, others = [], others.union(writes.values())
+        letters = "".join(sorted(_LETTERS[store] for store in others))
+        body = [VERSION, view.route.epoch, self._mark(view), letters, told]
         packed = json.dumps(body, separators=(",", ":"))
         return base64.urlsafe_b64encode(packed.encode()).decode().rstrip("=")
 
@@ -55,14 +57,15 @@ class Handover:
         route is out of date and cannot be read.
         """
         self._require_carrier()
-        epoch, mark, everything, writes = self._parsed(token)
-        for (scope, key), store in writes.items():
+        epoch, mark, others, writes = self._parsed(token)
+        told = [*writes.items(), *(((None, None), store) for store in others)]
+        for (scope, key), store in told:
             self._under_way.note(scope, key, store)
-        if everything:
-            self._under_way.note(None, None, Store.LEGACY)
         view = self._live.current
         # A mark that differs without a newer epoch: the maker knew of records that one store cannot show.
-        if epoch > view.route.epoch or (epoch == view.route.epoch and mark != self._mark(view)):
+        behind = epoch > view.route.epoch or (epoch == view.route.epoch and mark != self._mark(view))
+        # A write elsewhere than this route would have sent it: the authority has moved since, or moved back since.
+        if behind or any(_authority(view.route, scope) is not store for (scope, _), store in told):
             self._live.refresh()
 
     def _texts(self, write: Write) -> tuple[str | None, str | None]:
@@ -82,16 +85,16 @@ class Handover:
             self._marked = view, zlib.crc32(json.dumps([view.sets_differ, view.complete, names]).encode())
         return self._marked[1]
 
-    def _parsed(self, token: str) -> tuple[int, int, bool, dict[Write, Store]]:
+    def _parsed(self, token: str) -> tuple[int, int, list[Store], dict[Write, Store]]:
         try:
             if len(token) > LONGEST:
                 raise ValueError("too long")
             padded = token.encode("ascii") + b"=" * (-len(token) % 4)
             body: Any = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-            version, epoch, mark, everything, told = body
-            if (version, type(epoch), type(mark), type(everything)) != (VERSION, int, int, bool):
+            version, epoch, mark, others, told = body
+            if (version, type(epoch), type(mark), type(others)) != (VERSION, int, int, str):
                 raise ValueError("of another kind")
-            return epoch, mark, everything, dict(self._write(*each) for each in told)
+            return epoch, mark, [_STORES[letter] for letter in others], dict(self._write(*each) for each in told)
         except Exception:  # noqa: BLE001 - anything may be in it, and the contract's own key_of reads it
             raise ConfigError("this is no session token of this version; give what Router.token() answered") from None
 
@@ -106,3 +109,8 @@ class Handover:
                 "this router has no carrier, so it does not know when a write has arrived in both stores, and can "
                 "neither make a session token nor observe one; give it a carrier"
             )
+
+
+def _authority(route: Route, scope: str | None) -> Store | None:
+    """Where the route would have sent a write; None: to either store."""
+    return route.sole_authority if scope is None else route.authority(scope)

@@ -35,6 +35,10 @@ class Carrier(Protocol):
         """Whether nothing is noted for the scope, or, without one, for the key, or, without both, at all."""
         ...
 
+    def noted_in(self, key: Hashable) -> Collection[Store]:
+        """The stores in which something is noted for the key. Raises CrossfadeError when that cannot be told."""
+        ...
+
 
 class Publisher(Protocol):
     """Where metrics go. Called off the caller's path, in batches; must not block. Labels come from closed sets."""

@@ -40,18 +40,37 @@ class Wiring:
     stopping: threading.Event
 
 
-def apart(view: RouteView, under_way: UnderWay, scope: str | None, key: Hashable | None) -> tuple[Drop, Store] | None:
-    """Why a read of this scope and key is not drawn and not compared, and who serves it; None: it is as any other."""
+def apart(view: RouteView, under_way: UnderWay, scope: str | None, key: Hashable | None) -> Drop | None:
+    """Why a read of this scope and key is not drawn and not compared; None: it is as any other."""
+    if scope in view.held_scopes or key in view.held_keys or scope in view.owed_scopes or key in view.owed_keys:
+        return Drop.HELD
+    if view.sets_differ and scope is None and key is None:
+        return Drop.HELD
+    if under_way.pending and under_way.touches(scope, key):
+        return Drop.UNDER_WAY
+    return None
+
+
+def answering(live: LiveRoute, under_way: UnderWay, scope: str | None, key: Hashable | None) -> Store:
+    """Who serves a read that stands apart: who alone holds what it names, else who shows what this process wrote."""
+    store = _holding(live.current, scope, key)
+    if store is None and under_way.pending and under_way.touches(scope, key):
+        store = under_way.showing(live.current.route, scope, key)
+        if store is None:
+            store = _holding(live.current, scope, key)  # by now it may have been carried over, and ended in quarantine
+    return store or _likeliest(live.current.route, scope)
+
+
+def _holding(view: RouteView, scope: str | None, key: Hashable | None) -> Store | None:
+    """The store that alone holds what a read names."""
     if scope in view.held_scopes or key in view.held_keys:
         # Legacy, unless the rows in quarantine were accepted to be left behind and the scope has moved.
-        return Drop.HELD, view.route.sole_authority or Store.LEGACY if scope is None else view.route.authority(scope)
-    if scope in view.owed_scopes or key in view.owed_keys:
-        return Drop.HELD, Store.NEW
-    if view.sets_differ and scope is None and key is None:
-        return Drop.HELD, view.route.sole_authority or Store.LEGACY
-    if under_way.pending and under_way.touches(scope, key):
-        return Drop.UNDER_WAY, under_way.authority(view.route, scope, key)
-    return None
+        return _likeliest(view.route, scope)
+    return Store.NEW if scope in view.owed_scopes or key in view.owed_keys else None
+
+
+def _likeliest(route: Route, scope: str | None) -> Store:
+    return route.sole_authority or Store.LEGACY if scope is None else route.authority(scope)
 
 
 def routed_read(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
@@ -67,9 +86,10 @@ def routed_read(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
     def routed(*args: Any, **kwargs: Any) -> Any:
         view = live.current
         if under_way.pending or not view.uniform:
-            found = apart(view, under_way, *bound.place(args, kwargs))
-            if found is not None:
-                return standing_apart(*found, args, kwargs)
+            scope, key = bound.place(args, kwargs)
+            reason = apart(view, under_way, scope, key)
+            if reason is not None:
+                return standing_apart(reason, scope, key, args, kwargs)
         route = view.route
         if random() * 100.0 < route.reads_percent:
             store, method, items, calls = Store.NEW, new_method, new_items, new_calls
@@ -100,11 +120,14 @@ def routed_read(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
 
 def _read_apart(bound: Bound, wiring: Wiring) -> Callable[..., Any]:
     """A read of what the other store is known not to show: neither drawn, nor compared, nor answered by it instead."""
-    track, clock = bound.track, wiring.clock
+    track, clock, live, under_way = bound.track, wiring.clock, wiring.live, wiring.under_way
 
-    def read(reason: Drop, store: Store, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        failed, began = False, clock()
+    def read(
+        reason: Drop, scope: str | None, key: Hashable | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        failed, began, store = False, clock(), Store.LEGACY
         try:
+            store = answering(live, under_way, scope, key)
             return bound.methods[store](*args, **kwargs)
         except Exception as error:
             failed = not isinstance(error, RepositoryError)

@@ -179,8 +179,7 @@ class Router(Generic[C]):
         self.close()
 
     def _apart(self, scope: str | None, key: Hashable | None) -> Drop | None:
-        found = apart(self._live.current, self._under_way, scope, key)
-        return None if found is None else found[0]
+        return apart(self._live.current, self._under_way, scope, key)
 
     def _settled(self, scope: str | None, key: Hashable | None) -> bool:
         return self._carrier is None or self._carrier.is_settled(scope, key)

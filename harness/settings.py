@@ -124,8 +124,8 @@ class ShadowSettings:
     slow_seconds: float = Field(default=0.005, ge=0, description="… and so much longer at least.")
     fallback: bool = Field(
         default=True,
-        description="A read that the served store fails is answered by the other one, and counted; never by legacy once "
-        "it was let go of (`complete`).",
+        description="A read that the served store fails is answered by the other one, and counted; never by legacy "
+        "once it was let go of (`complete`).",
     )
 
 

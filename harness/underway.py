@@ -78,6 +78,7 @@ class UnderWay:
         self._lock = threading.Lock()  # among writers and the carrying thread; reads take none
         self._waiting, self._carrying = _Writes(), _Writes()
         self._overflows = 0  # writes not told apart since nothing at all was left to carry over
+        self._others: frozenset[Store] = frozenset()  # the stores that took these
         self.pending: tuple[_Writes, ...] = ()
         self._nudge, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, args=(carrier,), name="crossfade-carry", daemon=True)
@@ -92,6 +93,7 @@ class UnderWay:
                 self._waiting.add((scope, key), store)
             else:
                 self._overflows += 1  # not told apart any more, rather than forgotten
+                self._others |= {store}
             self._expose()
         self._nudge.set()
 
@@ -105,30 +107,43 @@ class UnderWay:
         """Whether there is a carrier, so that writes are kept at all."""
         return self._carrier is not None
 
-    def authority(self, route: Route, scope: str | None, key: Hashable | None) -> Store:
-        """The store that shows the writes that a read of this scope and key touches.
+    def showing(self, route: Route, scope: str | None, key: Hashable | None) -> Store | None:
+        """The store that shows the writes that a read of this scope and key touches; None if neither does so better.
 
         A read that does not name the scope goes where the key's last write went, else where all the writes under way
-        went. While these are in both stores, neither shows them all: a list of everything is legacy's then, and so is
-        a key whose write was not told apart any more.
+        went. While these are in both stores, and it is not known which of them was the key's, the carrier is asked; a
+        list of everything would need both stores.
         """
         if scope is not None:
             return route.authority(scope)
         sole = route.sole_authority
         if sole is not None:
             return sole
-        pending = self.pending
-        for writes in pending:  # those that wait came after those that are being carried
-            if key is not None and key in writes.keys:
-                of_scope, store = writes.keys[key]
-                return store if of_scope is None else route.authority(of_scope)
-        stores = {store for writes in pending for store in tuple(writes.stores)}
-        return stores.pop() if len(stores) == 1 else Store.LEGACY
+        pending, others = self.pending, self._others
+        if key is not None and not others and not any(writes.keyless for writes in pending):
+            for writes in pending:  # those that wait came after those that are being carried
+                if key in writes.keys:
+                    of_scope, store = writes.keys[key]
+                    return store if of_scope is None else route.authority(of_scope)
+        stores = others.union(*(tuple(writes.stores) for writes in pending))
+        if len(stores) < 2 or key is None or self._carrier is None:
+            return next(iter(stores)) if len(stores) == 1 else None
+        return self._where_noted(self._carrier, key)
 
-    def present(self) -> tuple[Mapping[Write, Store], bool]:
-        """The writes under way and the stores that took them, and whether there are others, not told apart."""
+    def _where_noted(self, carrier: Carrier, key: Hashable) -> Store | None:
+        """The store that has yet to give the key's latest write to the other; None when either has it."""
+        stores = carrier.noted_in(key)
+        if len(stores) == 1:
+            return next(iter(stores))
+        if stores:  # removed in one and made anew in the other: nobody can tell from here in which order
+            carrier.carry((), (key,))
+        self._carried()  # it may have ended in quarantine
+        return None
+
+    def present(self) -> tuple[Mapping[Write, Store], frozenset[Store]]:
+        """The writes under way and the stores that took them, and the stores of others that are not told apart."""
         with self._lock:
-            return self._carrying.all | self._waiting.all, self._overflows > 0
+            return self._carrying.all | self._waiting.all, self._others
 
     def start(self) -> None:
         if self._carrier is not None:
@@ -184,7 +199,7 @@ class UnderWay:
         with self._lock:
             self._waiting, self._carrying = _Writes({**left, **self._waiting.all}), _Writes()
             if all_arrived and overflows == self._overflows:  # none came while the carrier was asked
-                self._overflows = 0
+                self._overflows, self._others = 0, frozenset()
             self._expose()
             return not left and not self._overflows
 

@@ -153,9 +153,9 @@ def _rehearse(
     rehearsed, shadow, view = bound.rehearsed, wiring.shadow, wiring.live.current
     if rehearsed is None or wiring.random() * 100.0 >= view.route.shadow_percent:
         return
-    found = apart(view, wiring.under_way, *bound.place(args, kwargs))
-    if found is not None:
-        bound.track.drops[found[0]].add()
+    reason = apart(view, wiring.under_way, *bound.place(args, kwargs))
+    if reason is not None:
+        bound.track.drops[reason].add()
     elif isinstance(refusal, CannotHold):  # the other store may well hold it: there is nothing to compare
         bound.track.drops[Drop.HELD].add()
     elif len(shadow.queue) < shadow.room:

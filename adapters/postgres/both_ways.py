@@ -9,6 +9,7 @@ from collections.abc import Collection, Hashable
 from adapters.postgres.carry import StateCarrier
 from harness.catchup import Carried
 from harness.ports import Clock
+from harness.routing import Store
 from harness.statistics import Apply
 
 
@@ -53,3 +54,6 @@ class BothWays:
 
     def is_settled(self, scope: str | None, key: Hashable | None) -> bool:
         return all(carrier.is_settled(scope, key) for carrier in self._carriers)
+
+    def noted_in(self, key: Hashable) -> Collection[Store]:
+        return frozenset[Store]().union(*(carrier.noted_in(key) for carrier in self._carriers))

@@ -188,6 +188,10 @@ class StateCarrier:
         # What is noted in a part that is not known may be of any record: look which part that is, and ask again.
         return self._met_strangers() and not self._notes.any_for(None, key, self._present.rows([key], self._gone))
 
+    def noted_in(self, key: Hashable) -> Collection[Store]:
+        """The store that gives, if something is noted for the key there."""
+        return frozenset() if self.is_settled(None, key) else {self._giver.store}
+
     def _met_strangers(self) -> bool:
         """Know the parts that something is noted of, or that they are gone; whether there was any to be met."""
         strange = self._notes.strange(self._gone.union(self._parts)) if self._present.by_row else frozenset()

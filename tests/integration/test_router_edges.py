@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Collection, Hashable, Iterator
+
 import pytest
 from command import crossfade
 from fix_stores import Migration
-from test_moving import SCOPE, cut_over, ramp, settled, verified
+from test_moving import SCOPE, cut_over, prompt, ramp, settled, verified
 
+from adapters.postgres.both_ways import BothWays
+from adapters.prompts.migration import opened
+from adapters.prompts.prompt import PromptFilter
 from harness.errors import StoreUnavailable
 from harness.phases import Phase
 
@@ -21,6 +27,20 @@ class Away:
             raise StoreUnavailable("new is away")
 
         return call
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Routers carry nothing over until this is set."""
+    go_on, carry = threading.Event(), BothWays.carry
+
+    def late(self: BothWays, scopes: Collection[str], keys: Collection[Hashable], timeout: float = 30.0) -> None:
+        go_on.wait(timeout)
+        carry(self, scopes, keys, timeout)
+
+    monkeypatch.setattr(BothWays, "carry", late)
+    yield go_on
+    go_on.set()
 
 
 def test_after_complete_new_s_outage_is_not_hidden_by_old_answers(verified: Migration) -> None:
@@ -39,3 +59,48 @@ def test_after_complete_new_s_outage_is_not_hidden_by_old_answers(verified: Migr
     stores.new_repository.update(row.with_content("the truth since"))
     with stores.router(new=Away()) as router, pytest.raises(StoreUnavailable):  # type: ignore[arg-type]
         router.repository.find_by_id(row.id)
+
+
+def test_more_writes_than_a_token_names_are_read_in_another_process(
+    verified: Migration, behind: threading.Event
+) -> None:
+    """Under a divided authority each is found by its id alone, in whichever store it is noted: changed, new or gone."""
+    verified.new_sql("UPDATE crossfade.route SET rollback_safe = false")  # the crowd is of disabled prompts of a scope
+    verified.route(0.0, **{SCOPE.format(1): "new"})
+    settings = verified.app.settings
+    with opened(settings) as one, opened(settings) as other, one.router() as writing, other.router() as reading:
+        stayed = writing.repository.save(prompt(2, enabled=False))
+        moved = writing.repository.save(prompt(1, enabled=False))
+        gone = one.legacy_repository.find_enabled_by_project(SCOPE.format(3))
+        assert gone is not None
+        writing.repository.delete(gone.id)
+        for number in range(40):
+            moved = writing.repository.update(moved.with_content(f"text {number}"))
+            stayed = writing.repository.update(stayed.with_content(f"text {number}"))
+            writing.repository.save(prompt(1, enabled=False))
+        reading.observe(writing.token())
+        assert not reading._under_way.present()[0], "too many to be told apart"
+        for router in (writing, reading):
+            assert router.repository.find_by_id(moved.id) == moved
+            assert router.repository.find_by_id(stayed.id) == stayed
+            assert router.repository.find_by_id(gone.id) is None
+        behind.set()
+        assert writing.settle(20)
+        assert reading.settle(20)
+        assert reading.repository.find_by_id(moved.id) == moved
+
+
+def test_a_list_shows_one_s_own_write_while_a_row_elsewhere_is_in_quarantine(
+    verified: Migration, behind: threading.Event
+) -> None:
+    """The quarantined scope stays with legacy by a pin; what was written to new is in the list at once."""
+    verified.prompt(project=6, genai_type=1, genai_prompt="")
+    verified.drain()
+    ramp(verified, 100.0)
+    with verified.stores.router() as router:
+        saved = router.repository.save(prompt(1, enabled=False))
+        for query in (PromptFilter(limit=100), PromptFilter(limit=100, organization_id="acme")):
+            assert saved in router.repository.find_all(query).items
+        behind.set()
+        assert router.settle(20)
+        assert saved in router.repository.find_all(PromptFilter(limit=100)).items

@@ -194,6 +194,8 @@ class CopyingCarrier:
         self.failing = False
         self.calls: list[tuple[frozenset[str], frozenset[Hashable]]] = []
         self.unsettled: set[tuple[str | None, Hashable | None]] = set()
+        self.noted: dict[Hashable, Collection[Store]] = {}
+        self.asked_for: list[Hashable] = []
 
     def carry(self, scopes: Collection[str], keys: Collection[Hashable]) -> None:
         self.allow.wait(WAIT)
@@ -204,6 +206,10 @@ class CopyingCarrier:
 
     def is_settled(self, scope: str | None, key: Hashable | None) -> bool:
         return (scope, key) not in self.unsettled and (None, None) not in self.unsettled
+
+    def noted_in(self, key: Hashable) -> Collection[Store]:
+        self.asked_for.append(key)
+        return self.noted.get(key, ())
 
 
 class Published:

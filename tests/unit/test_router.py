@@ -301,6 +301,24 @@ def test_under_a_divided_authority_a_key_just_written_is_read_where_it_was_writt
         carrier.allow.set()
 
 
+def test_a_list_shows_what_was_just_written_while_the_sets_differ() -> None:
+    """The store that took the writes under way answers, although the other one holds rows that it does not."""
+    route = Route(epoch=1, writes_percent=100, pins={"held": Store.LEGACY})
+    mine, held = prompt("moved/project-1"), prompt("held")
+    legacy, new = twins()
+    legacy.rows[held.id] = held
+    view = RouteView(route, frozenset({"held"}), frozenset({held.id}), sets_differ=True)
+    carrier = CopyingCarrier(legacy, new)
+    carrier.allow.clear()
+    with routed(legacy, new, RouteBook(view), carrier=carrier) as router:
+        assert router.repository.find_all(PromptFilter()).items == (held,)
+        router.repository.save(mine)
+        assert router.repository.find_all(PromptFilter()).items == (mine,)
+        assert router.repository.find_by_id(held.id) == held
+        carrier.allow.set()
+    assert router.statistics().drops == {Drop.HELD: 3}
+
+
 def test_writes_go_to_the_store_with_authority() -> None:
     """All three writes go to legacy while it has authority, by scope or, for a delete by id, as a whole."""
     row = prompt()

@@ -109,6 +109,22 @@ def test_a_token_tells_of_quarantine_too(carrier: CopyingCarrier) -> None:
     assert reading_book.reads == reads, "known by now"
 
 
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_write_elsewhere_than_the_route_says_brings_the_route_along(carrier: CopyingCarrier, crowded: bool) -> None:
+    """Authority went and came back: the maker has never heard of it, and the other process only of its going."""
+    writing, of_writer, _ = handover(carrier, RouteBook(RouteView(Route(epoch=1))))
+    book = RouteBook(RouteView(Route(epoch=2, writes_percent=100)))
+    reading, _, live = handover(carrier, book)
+    book.current = RouteView(Route(epoch=3))
+    for number in range(200 if crowded else 1):
+        of_writer.note("mine", str(number), Store.LEGACY)
+    reading.observe(writing.token())
+    assert live.current.route.epoch == 3
+    reads = book.reads
+    reading.observe(writing.token())
+    assert book.reads == reads, "known by now"
+
+
 def test_a_route_that_is_out_of_date_and_cannot_be_read_is_an_error(carrier: CopyingCarrier) -> None:
     """It would read from where the write is not: the caller is told, and the writes are under way all the same."""
     writing, of_writer, _ = handover(carrier, RouteBook(RouteView(Route(epoch=2))))
@@ -149,7 +165,7 @@ def test_few_writes_are_told_apart(carrier: CopyingCarrier) -> None:
     for scope, key in made:
         of_writer.note(scope, key, Store.NEW)
     reading.observe(writing.token())
-    assert of_reader.present() == (dict.fromkeys(made, Store.NEW), False)
+    assert of_reader.present() == (dict.fromkeys(made, Store.NEW), frozenset())
     assert not of_reader.touches("acme/project-99/incident-summary", uuid4())
 
 
@@ -176,6 +192,42 @@ def test_an_overflow_is_in_the_token(carrier: CopyingCarrier) -> None:
     assert of_reader.touches("never written", "3")
 
 
+@pytest.mark.parametrize("store", list(Store))
+def test_writes_not_told_apart_are_read_where_they_went(store: Store) -> None:
+    """Under a divided authority a token of too many writes says in which store they are: a record by its key alone, and
+    a list of everything, are read there."""
+    processes = Processes()
+    processes.carriers[1].unsettled = {(None, None)}
+    route = RouteView(Route(epoch=1, reads_percent=100, pins={"moved": Store.NEW}))
+    for book in processes.books:
+        book.current = route
+    with processes.running() as (writing, reading):
+        rows = [prompt(f"{'moved' if store is Store.NEW else 'stayed'}/{n}") for n in range(101)]
+        for row in rows:
+            writing.repository.save(row)
+        reading.observe(writing.token())
+        assert all(reading.repository.find_by_id(row.id) == row for row in rows)
+        assert reading.repository.find_all(PromptFilter(limit=100)).total == len(rows)
+        assert processes.carriers[1].asked_for == []
+
+
+def test_where_a_write_among_many_went_is_asked_of_the_carrier() -> None:
+    """Too many writes to tell apart, in both stores: a record by its key alone is read where it is noted."""
+    processes = Processes()
+    processes.carriers[1].unsettled = {(None, None)}
+    for book in processes.books:
+        book.current = RouteView(Route(epoch=1, pins={"moved": Store.NEW}))
+    with processes.running() as (writing, reading):
+        rows = [prompt(f"{'moved' if n % 2 else 'stayed'}/{n}") for n in range(101)]
+        for row in rows:
+            writing.repository.save(row)
+            moved = str(row.project_id).startswith("moved")
+            processes.carriers[1].noted[row.id] = {Store.NEW if moved else Store.LEGACY}
+        reading.observe(writing.token())
+        assert all(reading.repository.find_by_id(row.id) == row for row in rows)
+        assert processes.carriers[1].calls == [], "nothing is waited for"
+
+
 def test_a_key_that_does_not_survive_as_text_is_not_told_apart(carrier: CopyingCarrier) -> None:
     """A composite key, without a key_of that makes it again, may be any key: too much is held back, not too little."""
     writing, of_writer, _ = handover(carrier)
@@ -197,8 +249,8 @@ def packed(*body: object) -> str:
 def test_the_shape_of_tokens_below(carrier: CopyingCarrier) -> None:
     """A token of the shape that the broken ones below depart from is taken."""
     reading, under_way, _ = handover(carrier, key_of=UUID)
-    reading.observe(packed(1, 0, 0, False, [["l", "mine", None]]))
-    assert under_way.touches("mine", None)
+    reading.observe(packed(2, 0, 0, "n", [["l", "mine", None]]))
+    assert under_way.present() == ({("mine", None): Store.LEGACY}, {Store.NEW})
 
 
 @pytest.mark.parametrize(
@@ -207,15 +259,17 @@ def test_the_shape_of_tokens_below(carrier: CopyingCarrier) -> None:
         pytest.param("", id="nothing"),
         pytest.param("secret-and-wrong", id="no JSON"),
         pytest.param("ü", id="no ASCII"),
-        pytest.param(packed(1, 0, 0, False, []) + "!", id="no base64"),
-        pytest.param(packed(1, 0, 0, False), id="too few parts"),
-        pytest.param(packed(2, 0, 0, False, []), id="another version"),
-        pytest.param(packed(1, "0", 0, False, []), id="an epoch of text"),
-        pytest.param(packed(1, 0, 0, False, [["l", None, None]]), id="a write of nothing"),
-        pytest.param(packed(1, 0, 0, False, [["x", "mine", None]]), id="no such store"),
-        pytest.param(packed(1, 0, 0, False, [["l", 5, None]]), id="a scope of numbers"),
-        pytest.param(packed(1, 0, 0, False, [["l", None, "no uuid"]]), id="no key"),
-        pytest.param(packed(1, 0, 0, False, [["l", "mine", None]] * 1000), id="too long"),
+        pytest.param(packed(2, 0, 0, "", []) + "!", id="no base64"),
+        pytest.param(packed(2, 0, 0, ""), id="too few parts"),
+        pytest.param(packed(1, 0, 0, "", []), id="another version"),
+        pytest.param(packed(2, "0", 0, "", []), id="an epoch of text"),
+        pytest.param(packed(2, 0, 0, True, []), id="others of no store"),
+        pytest.param(packed(2, 0, 0, "x", []), id="others of no such store"),
+        pytest.param(packed(2, 0, 0, "", [["l", None, None]]), id="a write of nothing"),
+        pytest.param(packed(2, 0, 0, "", [["x", "mine", None]]), id="no such store"),
+        pytest.param(packed(2, 0, 0, "", [["l", 5, None]]), id="a scope of numbers"),
+        pytest.param(packed(2, 0, 0, "", [["l", None, "no uuid"]]), id="no key"),
+        pytest.param(packed(2, 0, 0, "", [["l", "mine", None]] * 1000), id="too long"),
         pytest.param(packed([[[[]]]] * 200), id="nested"),
     ],
 )

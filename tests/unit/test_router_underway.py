@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from fakes import CopyingCarrier, InMemoryPrompts, eventually
 
-from harness.routing import Store
+from harness.routing import Route, Store
 from harness.underway import UnderWay
 
 
@@ -119,3 +119,56 @@ def test_no_write_is_lost_between_writers_and_the_carrier() -> None:
         assert eventually(lambda: not under_way.pending)
     assert lost == []
     assert len(set().union(*(scopes for scopes, _ in carrier.calls))) == 1200
+
+
+DIVIDED = Route(epoch=1, pins={"moved": Store.NEW})
+
+
+def test_beyond_the_limit_a_known_write_of_a_key_is_not_taken_for_its_last(carrier: CopyingCarrier) -> None:
+    """A later write of the key may be among those not told apart: where it is noted decides, not what is known."""
+    under_way = UnderWay(carrier, failed=lambda error: None, limit=1)
+    under_way.note("stayed", "k", Store.LEGACY)
+    assert under_way.showing(DIVIDED, None, "k") is Store.LEGACY
+    assert carrier.asked_for == [], "it is known"
+    under_way.note("moved", "k", Store.NEW)
+    carrier.noted["k"] = {Store.NEW}
+    assert under_way.showing(DIVIDED, None, "k") is Store.NEW
+
+
+def test_beyond_the_limit_writes_of_one_store_are_shown_by_it(carrier: CopyingCarrier) -> None:
+    """Nobody is asked while all of them went to one store, and a scope or a sole authority decides by itself."""
+    under_way = UnderWay(carrier, failed=lambda error: None, limit=1)
+    for number in range(3):
+        under_way.note("moved", number, Store.NEW)
+    assert under_way.showing(DIVIDED, None, 2) is under_way.showing(DIVIDED, None, None) is Store.NEW
+    under_way.note("stayed", 3, Store.LEGACY)
+    assert under_way.showing(DIVIDED, "moved", 2) is Store.NEW
+    assert under_way.showing(Route(), None, 2) is Store.LEGACY
+    assert carrier.asked_for == []
+
+
+@pytest.mark.parametrize("noted", [set(), set(Store)], ids=["in neither store", "in both"])
+def test_a_key_that_neither_store_shows_alone(carrier: CopyingCarrier, noted: set[Store]) -> None:
+    """Noted in both stores, it is carried over first. Then either shows it, as the route that is read now says."""
+    looked = list[None]()
+    under_way = UnderWay(carrier, failed=lambda error: None, limit=0, carried=lambda: looked.append(None))
+    for store in Store:
+        under_way.note("moved", "k", store)
+    carrier.noted["k"] = noted
+    assert under_way.showing(DIVIDED, None, "k") is None
+    assert carrier.calls == ([(frozenset(), frozenset({"k"}))] if noted else [])
+    assert looked == [None]
+
+
+def test_where_the_writes_went_is_forgotten_once_all_have_arrived(carrier: CopyingCarrier) -> None:
+    """After a crowd of writes new ones are told apart again."""
+    carrier.allow.clear()
+    carrier.unsettled = {(None, None)}
+    with running(carrier, limit=1) as under_way:
+        for store in Store:
+            under_way.note("moved", 1, store)
+        assert under_way.present()[1]
+        carrier.unsettled = set()
+        carrier.allow.set()
+        assert eventually(lambda: not under_way.pending)
+        assert under_way.present() == ({}, frozenset())
