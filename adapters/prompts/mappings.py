@@ -168,6 +168,8 @@ class DispatchMapping:
         self._write_sidecar(connection, place, number, prompt, created_at)
         row = _legacy_values(prompt, place)
         row["updated_at"] = func.timezone(self._reading.time_zone, func.clock_timestamp())
+        if created_at is not None:  # a row without the stamp shows the other one, which is about to change
+            row["created_at"] = func.coalesce(table.c.created_at, func.timezone(self._reading.time_zone, created_at))
         return connection.execute(update(table).where(table.c.id == number).values(row)).rowcount == 1
 
     def delete(self, connection: Connection, id: UUID) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -333,6 +333,20 @@ def test_the_repository_tells_them_apart_too(tenants: Engine) -> None:
     one = prompt(created_at=datetime(2024, 11, 3, 5, 30, tzinfo=UTC))
     assert repository.save(one) == one
     assert repository.update(replace(one, content="new")).created_at == one.created_at
+
+
+@pytest.mark.parametrize("stamp", [datetime(2024, 1, 1, 10), None], ids=["updated once", "no stamp at all"])
+def test_an_update_in_legacy_keeps_a_created_at_that_was_only_shown(tenants: Engine, stamp: datetime | None) -> None:
+    """A row without created_at shows its updated_at, or else the epoch; an update leaves it at that."""
+    repository = SqlPromptRepository(tenants, DispatchMapping(TENANTS, Reading("America/New_York")))
+    with tenants.begin() as connection:
+        connection.execute(insert(PROMPT["acme"]).values(asdict(old_row(7, updated_at=stamp))))
+    before = repository.find_by_id(legacy_id("acme", 7))
+    assert before is not None
+    for content in ("new", "newer"):
+        after = repository.update(before.with_content(content))
+        assert (after.created_at, after.content) == (before.created_at, content)
+        assert after.updated_at > before.updated_at
 
 
 def test_a_null_stamp_stays_null_until_it_would_lie(journey: Journey) -> None:
