@@ -70,6 +70,9 @@ class PromptManagerMapping:
     def delete(self, connection: Connection, id: UUID) -> bool:
         return connection.execute(delete(prompts).where(prompts.c.id == id)).rowcount == 1
 
+    def touch(self, connection: Connection, id: UUID) -> bool:
+        return connection.execute(update(prompts).where(prompts.c.id == id).values(id=prompts.c.id)).rowcount == 1
+
 
 class RehearsalMapping(PromptManagerMapping):
     """Prompt Manager's table under legacy's rules too, for rehearsing there what legacy has refused.
@@ -183,6 +186,15 @@ class DispatchMapping:
         with together(connection) as trip:
             self._sidecar.drop(trip, organization, [number])
         return gone
+
+    def touch(self, connection: Connection, id: UUID) -> bool:
+        found = self._locate(connection, id)
+        if found is None:
+            return False
+        organization, number, _ = found
+        table = self._parts[organization].table
+        as_it_is = update(table).where(table.c.id == number).values(id=table.c.id)
+        return connection.execute(as_it_is).rowcount == 1
 
     def _place(self, prompt: Prompt) -> tuple[LegacyScope, Table]:
         """Where legacy keeps the prompt; CannotHold if it has no place for it."""

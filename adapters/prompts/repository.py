@@ -55,6 +55,10 @@ class StoreMapping(Protocol):
         """Remove the row; False if there is none."""
         ...
 
+    def touch(self, connection: Connection, id: UUID) -> bool:
+        """Write the row as it is, so that the guard says whether it may be written; False if there is none."""
+        ...
+
 
 class SqlPromptRepository:
     """Fulfils ``PromptRepository`` over an engine and a mapping. Safe for threads; each call is one transaction.
@@ -124,7 +128,7 @@ class SqlPromptRepository:
                 return self._stored(connection, prompt.id)
         except Conflict:
             # A caller whose answer was lost asks again: what stands there already is just what was to be saved.
-            if not self._rehearsing and self.find_by_id(prompt.id) == prompt:
+            if not self._rehearsing and self._stands(prompt):
                 return prompt
             raise
 
@@ -149,6 +153,16 @@ class SqlPromptRepository:
         statement = self._prepared.get(records.shape, lambda: records.statement)
         row = statement.execute(connection, **records.values).first()
         return None if row is None else _prompt(row)
+
+    def _stands(self, prompt: Prompt) -> bool:
+        """Whether just this prompt is stored here. Raises NoAuthority where it stands in another store's stead.
+
+        Such a copy may be of a record that the authority has removed since. What is written is rolled back.
+        """
+        with self._reading() as connection:
+            # One snapshot: the row that is read is the row that the guard lets be written, or the transaction fails.
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            return self._by_id(connection, prompt.id) == prompt and self._mapping.touch(connection, prompt.id)
 
     def _stored(self, connection: Connection, id: UUID) -> Prompt:
         stored = self._by_id(connection, id)

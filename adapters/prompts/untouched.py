@@ -50,6 +50,9 @@ class UntouchedMapping:
     def delete(self, connection: Connection, id: UUID) -> bool:
         raise _refused()
 
+    def touch(self, connection: Connection, id: UUID) -> bool:
+        raise _refused()
+
 
 def _refused() -> Refused:
     return Refused("legacy is only read before crossfade prepare; run that first")

@@ -13,7 +13,7 @@ from test_moving import SCOPE, cut_over, prompt, ramp, settled, verified
 from adapters.postgres.both_ways import BothWays
 from adapters.prompts.migration import opened
 from adapters.prompts.prompt import PromptFilter
-from harness.errors import StoreUnavailable
+from harness.errors import NoAuthority, StoreUnavailable
 from harness.phases import Phase
 
 __all__ = ["verified"]
@@ -104,3 +104,35 @@ def test_a_list_shows_one_s_own_write_while_a_row_elsewhere_is_in_quarantine(
         behind.set()
         assert router.settle(20)
         assert saved in router.repository.find_all(PromptFilter(limit=100)).items
+
+
+def test_a_save_is_not_answered_by_a_copy_that_its_authority_has_deleted(verified: Migration) -> None:
+    """A process with an old route saves again what new has deleted: new takes it, whatever legacy still shows."""
+    stores = verified.stores
+    row = stores.legacy_repository.save(prompt(1, enabled=False))
+    settled(verified)
+    with stores.router() as router:
+        router._live.beat.stop()  # its look at the route comes too late
+        router._live.beat.join(10)
+        with opened(verified.app.settings) as other:
+            ramp(Migration(verified.app, other), 100.0)
+            other.new_repository.delete(row.id)
+        assert stores.legacy_repository.find_by_id(row.id) == row
+        with pytest.raises(NoAuthority):
+            stores.legacy_repository.save(row)
+        assert router.repository.save(row) == row
+    settled(verified)
+    assert stores.new_repository.find_by_id(row.id) == stores.legacy_repository.find_by_id(row.id) == row
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_save_that_is_made_twice_changes_nothing(verified: Migration, moved: bool) -> None:
+    """The store with authority answers with what stands there; nothing is stamped, and nothing noted."""
+    if moved:
+        verified.route(100.0)
+    repository = verified.stores.new_repository if moved else verified.stores.legacy_repository
+    row = repository.save(prompt(1, enabled=False))
+    settled(verified)
+    assert repository.save(row) == row
+    assert repository.find_by_id(row.id) == row
+    assert verified.stores.carrier.notes_left() == 0
