@@ -191,11 +191,12 @@ class UnderWay:
             if carrying.all:
                 # All in one call: carried scope by scope, a busy process would fall behind its own writes.
                 carrier.carry(frozenset(carrying.scopes), frozenset(carrying.keys))
-                self._carried()
             all_arrived = overflows > 0 and carrier.is_settled(None, None)
+            if carrying.all or all_arrived:
+                self._carried()
         except Exception as error:  # noqa: BLE001 - the writes stay under way, and the thread must live to try again
             self._failed(error)
-            left = self._unsettled(carrier, carrying)
+            all_arrived, left = False, self._unsettled(carrier, carrying)
         with self._lock:
             self._waiting, self._carrying = _Writes({**left, **self._waiting.all}), _Writes()
             if all_arrived and overflows == self._overflows:  # none came while the carrier was asked
@@ -205,11 +206,11 @@ class UnderWay:
 
     def _unsettled(self, carrier: Carrier, carrying: _Writes) -> Mapping[Write, Store]:
         """What is left of writes that could not be carried over together: one bad scope must not hold up the rest."""
-        left = dict(carrying.all)
         try:
-            for write in list(left)[:CHECKED]:
-                if carrier.is_settled(*write):
-                    del left[write]
+            settled = {write for write in list(carrying.all)[:CHECKED] if carrier.is_settled(*write)}
+            if settled:
+                self._carried()
         except Exception as error:  # noqa: BLE001 - it cannot be told now: they stay under way
             self._failed(error)
-        return left
+            settled = set()
+        return {write: store for write, store in carrying.all.items() if write not in settled}

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from fakes import CopyingCarrier, InMemoryPrompts, eventually
 
+from harness.errors import StoreUnavailable
 from harness.routing import Route, Store
 from harness.underway import UnderWay
 
@@ -172,3 +173,42 @@ def test_where_the_writes_went_is_forgotten_once_all_have_arrived(carrier: Copyi
         carrier.allow.set()
         assert eventually(lambda: not under_way.pending)
         assert under_way.present() == ({}, frozenset())
+
+
+@pytest.mark.parametrize("how", ["in a crowd", "one by one"])
+def test_what_became_of_writes_is_known_before_they_are_no_longer_under_way(carrier: CopyingCarrier, how: str) -> None:
+    """They may have ended in quarantine, also those that were not told apart, or arrived although others did not."""
+    looked: list[bool] = []
+    under_way = UnderWay(
+        carrier,
+        failed=lambda error: None,
+        limit=0 if how == "in a crowd" else 10,
+        carried=lambda: looked.append(under_way.touches("moved", 1)),
+    )
+    carrier.failing = how == "one by one"
+    under_way.note("moved", 1, Store.NEW)
+    under_way.start()
+    assert eventually(lambda: not under_way.pending)
+    assert looked == [True]
+    under_way.stop()
+    assert under_way.join(5)
+
+
+def test_writes_stay_under_way_until_the_route_could_be_read(carrier: CopyingCarrier) -> None:
+    """What became of them is not known before: neither a crowd nor a single one is let go of."""
+
+    def unreadable() -> None:
+        tried.append(None)
+        if len(tried) < 4:
+            raise StoreUnavailable("new is away")
+
+    tried: list[None] = []
+    under_way = UnderWay(carrier, failed=lambda error: None, limit=1, carried=unreadable)
+    for store in Store:
+        under_way.note("moved", 1, store)
+    under_way.start()
+    assert eventually(lambda: bool(tried))
+    assert eventually(lambda: not under_way.pending)
+    assert len(tried) >= 4
+    under_way.stop()
+    assert under_way.join(5)
