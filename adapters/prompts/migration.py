@@ -11,76 +11,47 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from threading import Event
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, select
+from sqlalchemy import ColumnElement, Connection, Text, cast, select
 
-from adapters.postgres import rogue
 from adapters.postgres.apply import Destination
 from adapters.postgres.both_ways import BothWays
 from adapters.postgres.bulk import ChunkCopier
-from adapters.postgres.capture import backlog
 from adapters.postgres.carry import StateCarrier
 from adapters.postgres.chunks import ChunkPlan
 from adapters.postgres.crossing import Crossing
 from adapters.postgres.deferred_indexes import DeferredIndexes
 from adapters.postgres.digest import TableSide
-from adapters.postgres.errors import speaking_for
-from adapters.postgres.fence import RouteFences, differ, read_authority
-from adapters.postgres.fence_holders import fence_holders
-from adapters.postgres.guard import attach_guard, guard_mode, is_guarded
-from adapters.postgres.ledger.checkpoints import finished_parts
+from adapters.postgres.fence import RouteFences
+from adapters.postgres.guard import attach_guard
 from adapters.postgres.ledger.evidence import EvidenceBook
-from adapters.postgres.ledger.journal import JournalBook, read_stand
-from adapters.postgres.ledger.lags import LagBook
+from adapters.postgres.ledger.journal import JournalBook
 from adapters.postgres.ledger.pauses import PauseBook
-from adapters.postgres.ledger.phases import PhaseBook
-from adapters.postgres.ledger.route import RouteBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
 from adapters.postgres.part import Part, these
 from adapters.postgres.pool import check_server, open_engine
-from adapters.postgres.removal import has_triggers
 from adapters.postgres.under_way import Queues, held_rows
-from adapters.prompts.canonical import COLUMNS, Reading, parse_scope
+from adapters.prompts.canonical import COLUMNS
 from adapters.prompts.contract import PromptRepository
-from adapters.prompts.discover import has_project, require_tenants
 from adapters.prompts.ends import Ends
-from adapters.prompts.mappings import DispatchMapping, PromptManagerMapping, RehearsalMapping
+from adapters.prompts.mappings import PromptManagerMapping, RehearsalMapping
 from adapters.prompts.mended import note_mended
 from adapters.prompts.prompt_manager import giving_part, migrating, prompts, whole_part
 from adapters.prompts.repository import SqlPromptRepository
+from adapters.prompts.standing import Standing
 from harness.catchup import WithApplies
-from harness.errors import NotPrepared, Refused
-from harness.moving import Act, Mover, Stand
-from harness.phases import NEXT_STEP, Phase, at_least
+from harness.moving import Act, Mover
 from harness.ports import Publisher
-from harness.records import Backlog
 from harness.router import Router
 from harness.routing import Store
 from harness.settings import Settings
 
 
-@dataclass(frozen=True)
-class Stores:
+class Stores(Standing):
     """Both stores opened. What is built from them is built when it is first asked for."""
-
-    settings: Settings
-    legacy: Engine
-    new: Engine
-
-    @cached_property
-    def reading(self) -> Reading:
-        migration = self.settings.migration
-        return Reading(self.settings.legacy.time_zone, migration.scope_policy, migration.keep)
-
-    @cached_property
-    def mapping(self) -> DispatchMapping:
-        """The tenants as they are now; StoreUnavailable if legacy is no Dispatch database."""
-        return DispatchMapping(require_tenants(self.legacy), self.reading)
 
     @cached_property
     def migrating(self) -> ColumnElement[bool]:
@@ -126,9 +97,6 @@ class Stores:
 
     # Moving authority
 
-    def engine(self, store: Store) -> Engine:
-        return self.legacy if store is Store.LEGACY else self.new
-
     def parts_of(self, store: Store) -> tuple[Part, ...]:
         return self.mapping.parts if store is Store.LEGACY else (self.giving_part,)
 
@@ -140,76 +108,9 @@ class Stores:
     def journal(self) -> JournalBook:
         return JournalBook(self.new)
 
-    def stand(self) -> Stand:
-        """Route and phase as they are now."""
-        return read_stand(self.new)
-
-    @property
-    def salt(self) -> str:
-        return self.routes.view().route.salt
-
     @property
     def fences(self) -> RouteFences:
         return RouteFences(self.legacy, self.new, prompts)
-
-    def routes_differ(self) -> bool:
-        """Whether the two stores' guards go by different routes: an act is half done, or a store was restored."""
-        routes = {}
-        if len(self.left) == 1:
-            return False
-        for store in Store:
-            with speaking_for(store), self.engine(store).connect() as connection:
-                routes[store] = read_authority(connection, store)
-        return differ(routes)
-
-    def guard_modes(self) -> dict[Store, str]:
-        modes = {}
-        for store in self.left:
-            with speaking_for(store), self.engine(store).connect() as connection:
-                modes[store] = guard_mode(connection)
-        return modes
-
-    def is_place(self, name: str) -> bool:
-        """Whether the name is a tenant, or a scope of a project that a tenant has."""
-        known = {part.name for part in self.mapping.parts}
-        place = parse_scope(name, with_type=self.reading.by_type)
-        if place is None or place.organization not in known:
-            return name in known
-        with speaking_for(Store.LEGACY), self.legacy.connect() as connection:
-            return has_project(connection, place.organization, place.project)
-
-    def uncopied_tenants(self) -> list[str]:
-        """Tenants of which a backfill has not finished the copy."""
-        return sorted({part.name for part in self.mapping.parts} - finished_parts(self.new).keys())
-
-    def copied_at(self) -> datetime | None:
-        """When the last tenant's copy was finished."""
-        return max(finished_parts(self.new).values(), default=None)
-
-    def long_transactions(self) -> list[str]:
-        """Writing transactions that a fence would wait for for long, in words, of both stores."""
-        seconds = self.settings.move.long_transaction_seconds
-        return [
-            f"{each} in {store}" for store in self.left for each in fence_holders(self.engine(store), store, seconds)
-        ]
-
-    @property
-    def left(self) -> tuple[Store, ...]:
-        """The stores that Crossfade has tables in: not legacy before ``prepare``, nor once it was uninstalled."""
-        if self.phase in {Phase.IDLE, Phase.COMPLETE}:
-            from adapters.postgres.migrations import current  # here: alembic takes a fifth of a command's start
-
-            if current(self.legacy, "legacy") is None:
-                return (Store.NEW,)
-        return tuple(Store)
-
-    def half_complete(self) -> bool:
-        """Whether ``complete`` began and has not ended: new is noted still."""
-        return self.phase is Phase.COMPLETE and has_triggers(self.new, Store.NEW)
-
-    def rogue_writes(self) -> dict[Store, int]:
-        """How many writes each store has taken without authority, under guard mode ``record``."""
-        return {store: rogue.count(self.engine(store), store) for store in self.left}
 
     def mover(self, act: Act, stop: Event, told: Callable[[str], None], *, spare: int = 0) -> Mover:
         """What carries out, finishes or undoes an act; it may leave so many scopes behind that are being written to."""
@@ -262,14 +163,6 @@ class Stores:
         return PauseBook(self.new, "backfill")
 
     @cached_property
-    def phases(self) -> PhaseBook:
-        return PhaseBook(self.new)
-
-    @cached_property
-    def routes(self) -> RouteBook:
-        return RouteBook(self.new, new_only=self.has_new_only, key_type=UUID)
-
-    @cached_property
     def legacy_side(self) -> TableSide:
         return TableSide(self.legacy, Store.LEGACY, self.mapping.parts, COLUMNS)
 
@@ -320,50 +213,6 @@ class Stores:
     def minute_roll_up(self) -> MinuteRollUp:
         """Adds up in the ledger what one process, or one part of it, counts."""
         return MinuteRollUp(StatisticsBook(self.new), uuid4())
-
-    def has_new_only(self) -> bool:
-        """Whether the latest verification met rows of new that are none of legacy's business.
-
-        Not asked of the table itself: every process wants to know it all the time, and no index answers it.
-        """
-        latest = EvidenceBook(self.new).standing(whole=True)
-        return latest is not None and latest.new_only > 0
-
-    def backlogs(self) -> dict[Store, Backlog]:
-        """Each store's dirty queue."""
-        found = dict.fromkeys(Store, Backlog())
-        for store in self.left:
-            with speaking_for(store):
-                found[store] = backlog(self.engine(store))
-        return found
-
-    def keep_lags(self) -> None:
-        """Note in the ledger how far each store lags behind now, for the report."""
-        LagBook(self.new).keep(self.backlogs())
-
-    def uncaptured_tenants(self) -> list[str]:
-        """Tenants that appeared since ``prepare``: nothing of theirs is noted yet, so every gate is blocked.
-
-        None once legacy was let go of: then nothing is noted, and nothing has to be.
-        """
-        if self.phase is Phase.COMPLETE:
-            return []
-        with speaking_for(Store.LEGACY):
-            return [part.name for part in self.mapping.parts if not is_guarded(self.legacy, Store.LEGACY, part)]
-
-    @property
-    def phase(self) -> Phase:
-        """The phase now; IDLE where nothing is prepared."""
-        try:
-            return self.phases.present().phase
-        except NotPrepared:
-            return Phase.IDLE
-
-    def require(self, phase: Phase) -> None:
-        """Refused unless the migration has come as far as ``phase``."""
-        present = self.phase
-        if not at_least(present, phase):
-            raise Refused(f"the migration is {present}, and this needs {phase}. Next: {NEXT_STEP[present]}")
 
 
 @contextmanager

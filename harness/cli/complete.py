@@ -15,7 +15,7 @@ from adapters.postgres.removal import forget_notes, remove_triggers, stop_noting
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
 from harness.cli.authority import LOCK, despite_option, dry_run_option, recover, refuse, say_in_vain, show_obstacles
-from harness.cli.planning import overruling
+from harness.cli.planning import check_names, overruling
 from harness.cli.report import gather
 from harness.failpoints import passing
 from harness.gates import evaluate
@@ -37,6 +37,7 @@ def complete(app: App, yes: bool, despite: tuple[str, ...], dry_run: bool, reaso
     """
     with opened(app.settings, bulk=True) as stores:
         stores.require(Phase.CUT_OVER)
+        check_names(stores, despite)
         found = obstacles_of(stores)
         obstacles = overruling(found, despite)
         document: dict[str, Any] = {

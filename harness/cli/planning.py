@@ -20,7 +20,7 @@ from harness.routing import Route, Store, group
 
 # Without these nobody could say who has authority, or the last step would be taken from between two others.
 _INSUPERABLE = {"tenants", "copied", "guard", "scope_policy", "authority", "unfinished"}
-_OBSTACLES = _INSUPERABLE | {"verified", "long_transactions", "debt"}
+_OBSTACLES = _INSUPERABLE | {"verified", "long_transactions", "on_the_way"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from fix_stores import Migration
 from sqlalchemy import text
 
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.removal import remove_triggers
 from adapters.prompts.workload import default_mix
 from harness.cli.main import main
 from harness.cli.run_processes import run_processes
@@ -212,6 +213,7 @@ def test_after_uninstall_there_is_nothing_to_compare(carried_migration: Migratio
     carried_migration.prompt(enabled=True)
     carried_migration.route(100.0)
     carried_migration.new_sql("UPDATE crossfade.phase SET phase = 'COMPLETE'")
+    remove_triggers(carried_migration.stores.new, Store.NEW)
     assert invoke(carried_migration, "uninstall", "--yes").exit_code == 0
     for arguments in (("verify",), ("repair", "--yes")):
         done = invoke(carried_migration, *arguments)
@@ -228,10 +230,12 @@ def test_what_stands_in_the_way_of_completing_is_named_as_despite_wants_it(carri
     assert done.exit_code == 4
     assert "\nin the way: quarantine: 1 rows in quarantine are nobody's decision yet" in done.stdout
     assert "--despite" not in done.stderr
-    done = invoke(carried_migration, "complete", "--dry-run", "--despite", "quarantine", "--despite", "verifyed")
+    done = invoke(carried_migration, "complete", "--dry-run", "--despite", "quarantine", "--despite", "latency")
     assert "in the way: quarantine" not in done.stdout
     said = [line for line in done.stderr.splitlines() if "--despite" in line]
-    assert said == ["crossfade: --despite verifyed: nothing of that name stands in the way"]
+    assert said == ["crossfade: --despite latency: nothing of that name stands in the way"]
+    done = invoke(carried_migration, "complete", "--dry-run", "--despite", "verifyed")
+    assert (done.exit_code, "nothing is called that; there are" in done.stderr) == (2, True)
 
 
 def test_despite_what_does_not_stand_in_the_way(carried_migration: Migration) -> None:

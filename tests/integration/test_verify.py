@@ -129,7 +129,11 @@ def test_repair_mends_towards_authority(filled: Migration) -> None:
         " VALUES ('zombie', 'x', 'custom', 'umbra/project-5/type-99', 'umbra')"
     )
     planned = crossfade(settings, "repair", "--dry-run", "--json")
-    assert document(planned) == {"planned": {"missing": 1, "different": 1, "extra": 1}, "changed": False}
+    assert document(planned) == {
+        "planned": {"missing": 1, "different": 1, "extra": 1},
+        "changed": False,
+        "verdict": "fail",
+    }
     assert filled.verify().verdict is Verdict.FAIL
     assert crossfade(settings, "repair").returncode == 4
     done = crossfade(settings, "repair", "--yes", "--json", "--reason", "a test")
