@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, suppress
 from threading import Event
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import ColumnElement, Connection, func
 
 from adapters.postgres.batch import Batch, Giver, StaleParts, Taker, sort_out
 from adapters.postgres.errors import speaking_for
@@ -45,7 +45,7 @@ from harness.routing import Store
 from harness.settings import CatchupSettings
 from harness.statistics import Apply
 
-_WHOLE_SCOPE = 50_000  # notes of one scope that are tried together, at most
+_WHOLE_SCOPES = 50_000  # notes of some scopes that are tried together, at most
 _PAUSE = 0.005
 _STRIDES = 4  # batches among which workers that meet at one look for another
 
@@ -217,25 +217,36 @@ class StateCarrier:
         except StoreContended:
             return Carried(busy=len(notes))  # a deadlock with some other writer: the next round tries again
         except RepositoryError as error:
-            scopes = {note.scope for note in notes}
-            if len(scopes) == 1:
-                return self._retried_whole(scopes.pop(), notes, error)
-            # One scope's refusal must not hold up the others: each for itself.
-            done = Carried()
-            for scope in scopes:
-                done += self._carry_notes([note for note in notes if note.scope == scope], carried)
-            return done
+            return self._carry_apart(notes, error, carried)
 
-    def _retried_whole(self, scope: str | None, notes: Sequence[Note], error: RepositoryError) -> Carried:
-        """A batch may end between two notes of one act (disable one, enable the other): try all of the scope's."""
-        same = dirty.c.scope.is_(None) if scope is None else dirty.c.scope == scope
-        whole = self._of_known_parts(self._notes.chosen(Choice.of(same, _WHOLE_SCOPE)))
-        if len(whole) > len(notes) and not any(note.of_whole_part for note in whole):
-            try:
-                return self._carry_together(whole)
-            except RepositoryError as later:
-                error = later
-        return self._rejected(scope, error)
+    def _carry_apart(self, notes: Sequence[Note], refusal: RepositoryError, carried: set[str] | None) -> Carried:
+        """Carry over what can be of notes that were refused together.
+
+        One scope's refusal must not hold up the others: it is in one half of them, and so on.
+        """
+        scopes = sorted({note.scope or "" for note in notes})
+        try:
+            if (whole := self._whole_scopes(scopes, notes)) is not None:
+                return self._carry_together(whole, carried)
+        except StoreContended:
+            return Carried(busy=len(notes))
+        except RepositoryError as later:
+            refusal = later
+        if len(scopes) == 1:
+            return self._rejected(scopes[0] or None, refusal)
+        half = scopes[len(scopes) // 2]
+        parts = ([note for note in notes if ((note.scope or "") < half) is first] for first in (True, False))
+        return sum((self._carry_notes(part, carried) for part in parts), Carried())
+
+    def _whole_scopes(self, scopes: Collection[str], notes: Sequence[Note]) -> Sequence[Note] | None:
+        """All that is noted of the scopes (the empty text: of none), if it is more.
+
+        A batch may end between two notes of one act (disable one, enable the other), or begin there, where another
+        worker has those before it.
+        """
+        same = func.coalesce(dirty.c.scope, "").in_(scopes)
+        whole = self._of_known_parts(self._notes.chosen(Choice.of(same, _WHOLE_SCOPES)))
+        return whole if len(whole) > len(notes) and not any(note.of_whole_part for note in whole) else None
 
     def _of_known_parts(self, notes: Sequence[Note]) -> Sequence[Note]:
         """The notes without those of a part that is not, or no longer, one of the giver's."""

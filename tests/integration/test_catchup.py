@@ -13,11 +13,14 @@ from fix_stores import Migration, create_tenants
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from adapters.postgres.notes import Choice
+from adapters.postgres.schema import dirty
 from adapters.prompts.dispatch_rows import legacy_id
 from adapters.prompts.migration import opened
 from harness.catchup import follow
 from harness.cli.prepare import prepare_stores
 from harness.records import Verdict
+from harness.routing import Store
 
 TABLE = "dispatch_organization_acme.prompt"
 
@@ -152,6 +155,23 @@ def test_stands_aside_while_a_chunk_is_copied(carried_migration: Migration) -> N
     assert batch.aside
     assert len(carried_migration.notes()) == 1
     assert_equal(carried_migration)
+
+
+def test_later_notes_bring_the_earlier_ones_of_their_scopes_along(carried_migration: Migration) -> None:
+    """A worker that begins behind another's batch has the new records and not the deletions before them: refused
+    together, they are tried with all that is noted of their scopes, at once and not scope by scope.
+    """
+    for project in range(1, 7):
+        carried_migration.prompt(project=project, enabled=True)
+    assert carried_migration.drain() == 0
+    carried_migration.sql("DELETE FROM dispatch_organization_acme.prompt")
+    [(last,)] = carried_migration.sql("SELECT max(seq) FROM crossfade.dirty")
+    for project in range(1, 7):
+        carried_migration.prompt(project=project, enabled=True, genai_prompt="again")
+    carrier = carried_migration.stores.carrier_from(Store.LEGACY)
+    done = carrier.carry_chosen(Choice.of(dirty.c.seq > last, 1000))
+    assert (done.notes, done.rejected, done.upserted, done.deleted) == (12, 0, 6, 6)
+    assert carried_migration.new_sql("SELECT count(*) FROM prompts WHERE content = 'again'") == [(6,)]
 
 
 def test_many_workers_and_writers_agree_in_the_end(carried_migration: Migration) -> None:

@@ -64,9 +64,14 @@ class Terminal:
 
     def screen(self) -> list[str]:
         """The lines of the newest frame that was painted as a whole."""
+        frames = self.frames()
+        return frames[-1] if frames else []
+
+    def frames(self) -> list[list[str]]:
+        """The lines of each frame that was painted as a whole."""
         self.read()
-        frames = self.said.decode(errors="replace").split("\x1b[H")
-        return [CONTROL.sub("", line).rstrip() for line in frames[-2].splitlines()] if len(frames) > 2 else []
+        frames = self.said.decode(errors="replace").split("\x1b[H")[1:-1]
+        return [[CONTROL.sub("", line).rstrip() for line in frame.splitlines()] for frame in frames]
 
     def shows(self, text: str) -> bool:
         return any(text in line for line in self.screen())
@@ -261,7 +266,9 @@ def test_a_store_that_goes_away_and_comes_back(apart: tuple[Migration, EmbeddedS
         until(lambda: terminal.shows("; judged"))
         new.stop("immediate")
         until(lambda: terminal.shows("! new cannot be reached since "))
-        assert re.search(r"lag +0 s +–", "\n".join(terminal.screen()))
+        until(lambda: bool(re.search(r"lag +0 s +–", "\n".join(terminal.screen()))))
+        away = [text for text in map("\n".join, terminal.frames()) if "! new cannot be reached since " in text]
+        assert not [text for text in away if re.search(r"lag +\S+( s)? +\d", text)]
         assert terminal.shows("✓ verified")  # what was judged stays, with its age
         new.start()
         until(lambda: bool(screen := terminal.screen()) and screen[3] == "")
