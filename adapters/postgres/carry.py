@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, suppress
 from threading import Event
 
-from sqlalchemy import ColumnElement, Connection, func
+from sqlalchemy import ColumnElement, Connection, or_
 
 from adapters.postgres.batch import Batch, Giver, StaleParts, Taker, sort_out
 from adapters.postgres.errors import speaking_for
@@ -244,7 +244,8 @@ class StateCarrier:
         A batch may end between two notes of one act (disable one, enable the other), or begin there, where another
         worker has those before it.
         """
-        same = func.coalesce(dirty.c.scope, "").in_(scopes)
+        # By the index of the scopes: the queue may be long.
+        same = or_(dirty.c.scope.in_(list(filter(None, scopes))), *([] if all(scopes) else [dirty.c.scope.is_(None)]))
         whole = self._of_known_parts(self._notes.chosen(Choice.of(same, _WHOLE_SCOPES)))
         return whole if len(whole) > len(notes) and not any(note.of_whole_part for note in whole) else None
 
