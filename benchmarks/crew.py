@@ -162,9 +162,15 @@ class Sampler:
 
 @contextmanager
 def catching_up(stage: Stage, workers: int) -> Iterator[None]:
-    """``crossfade catchup --follow`` as a process of its own."""
+    """``crossfade catchup --follow`` as a service of its own, as whatever starts services would start it.
+
+    In a session of its own: where the kernel shares processors out among these, it is one beside the writers' and the
+    server's, and not one process more of the writers'.
+    """
     command = [sys.executable, "-m", "harness.cli", "catchup", "--follow", "--workers", str(workers), "--json"]
-    process = subprocess.Popen(command, env=os.environ | stage.environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=os.environ | stage.environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         yield
     finally:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Integer,
     Select,
     Subquery,
+    Table,
     Text,
     Uuid,
     and_,
@@ -49,6 +50,7 @@ from harness.records import Backlog
 from harness.routing import Store
 
 INDEX_TIMEOUT = "60s"
+IDENTITY, RETIRED = "crossfade_key", "crossfade_identity"  # indexes; the latter knew whole keys
 SCOPES = {"OLD": literal_column("departed", Text), "NEW": literal_column("arrived", Text)}
 
 
@@ -56,23 +58,17 @@ def index_identity(engine: Engine, store: Store, part: Part) -> None:
     """Put an index on the part's computed key, without holding up writers. Repeats what a crash left invalid."""
     if part.identity is None:
         return
-    index = Index("crossfade_identity", part.identity, _table=part.table)
-    statement = CreateIndex(index, if_not_exists=True)
-    invalid = text(
-        "SELECT NOT indisvalid FROM pg_index"
-        " WHERE indexrelid = to_regclass(coalesce(quote_ident(:schema) || '.', '') || quote_ident(:name))"
-    )
-    drop = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(
-        sql.Identifier(*filter(None, (part.table.schema, str(index.name))))
-    )
+    index = Index(IDENTITY, part.identity, _table=part.table, postgresql_concurrently=True)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if connection.execute(invalid, {"schema": part.table.schema, "name": index.name}).scalar():
-            connection.exec_driver_sql(drop.as_string(None))
-        index.dialect_options["postgresql"]["concurrently"] = True
+        whole = _computed_indexes(connection, part.table)
         # It waits for every transaction that is older than it, holding up nobody; but not for ever.
         connection.execute(select(func.set_config("lock_timeout", INDEX_TIMEOUT, False)))
         try:
-            connection.execute(statement)
+            if not whole.get(IDENTITY, True):
+                _drop_index(connection, part.table, IDENTITY)
+            connection.execute(CreateIndex(index, if_not_exists=True))
+            if RETIRED in whole:
+                _drop_index(connection, part.table, RETIRED)
         except OperationalError as error:
             if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
                 raise
@@ -83,6 +79,22 @@ def index_identity(engine: Engine, store: Store, part: Part) -> None:
         finally:
             connection.execute(select(func.set_config("lock_timeout", "0", False)))
     part.table.indexes.discard(index)
+
+
+def _computed_indexes(connection: Connection, table: Table) -> dict[str, bool]:
+    """The table's indexes on expressions, and whether each is whole."""
+    statement = text(
+        "SELECT i.relname, x.indisvalid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid"
+        " WHERE x.indexprs IS NOT NULL"
+        " AND x.indrelid = to_regclass(coalesce(quote_ident(:schema) || '.', '') || quote_ident(:name))"
+    )
+    rows = connection.execute(statement, {"schema": table.schema, "name": table.name})
+    return {row.relname: row.indisvalid for row in rows}
+
+
+def _drop_index(connection: Connection, table: Table, name: str) -> None:
+    drop = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(*filter(None, (table.schema, name))))
+    triggers.run(connection, drop)
 
 
 def backlog(engine: Engine) -> Backlog:

@@ -35,7 +35,7 @@ from adapters.prompts.canonical import (
     Reading,
     parse_scope,
 )
-from adapters.prompts.dispatch import beside, canonical_select, derived_at_once, derived_id, scope_of, word
+from adapters.prompts.dispatch import beside, canonical_select, derived_id, derived_prefix, prefixes, scope_of, word
 from adapters.prompts.dispatch_tables import sidecar, tenant_tables
 
 
@@ -53,13 +53,13 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         return prompt.c.id == any_(cast(keys, ARRAY(Integer)))
 
     def where_key(keys: ColumnElement[Any]) -> ColumnElement[bool]:
-        ids = any_(cast(keys, ARRAY(Uuid)))
-        derived = derived_id(organization, prompt.c.id) == ids
+        ids = cast(keys, ARRAY(Uuid))
+        derived = derived_prefix(organization, prompt.c.id) == any_(prefixes(ids))
         if not with_sidecar:
             return derived
-        # Each arm has an index: the sidecar's own, and the one that ``prepare`` puts on the derived id. OFFSET 0 keeps
+        # Each arm has an index: the sidecar's own, and the one that ``prepare`` puts on the derived ids. OFFSET 0 keeps
         # the planner from reading all of an organization's entries instead.
-        entries = select(sidecar.c.organization, sidecar.c.legacy_id).where(sidecar.c.id == ids)
+        entries = select(sidecar.c.organization, sidecar.c.legacy_id).where(sidecar.c.id == any_(ids))
         found = entries.offset(literal_column("0")).subquery("entries")
         named = select(found.c.legacy_id).where(found.c.organization == word(organization))
         return or_(prompt.c.id == any_(func.array(named.scalar_subquery())), derived)
@@ -76,7 +76,7 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         # a prepared statement runs, all expressions of a level that has one are searched for tables to lock.
         named = select(sidecar.c.id).where(beside(organization, rows.c.id)).correlate(rows).scalar_subquery()
         entry = select(named.label("id")).lateral("entry")
-        key = func.coalesce(entry.c.id, derived_at_once(organization, rows.c.id))
+        key = func.coalesce(entry.c.id, derived_id(organization, rows.c.id))
         columns: list[ColumnElement[Any]] = [cast(key, Text).label("key"), cast(rows.c.id, Text).label("local")]
         return select(*columns).select_from(rows, entry)
 
@@ -118,6 +118,6 @@ def tenant_part(organization: str, reading: Reading, *, with_sidecar: bool = Tru
         forget_all=delete(sidecar).where(sidecar.c.organization == word(organization)),
         keep=keep,
         version=_version(prompt, with_sidecar=with_sidecar),
-        identity=derived_id(organization, prompt.c.id),
+        identity=derived_prefix(organization, prompt.c.id),
         whole_scopes=not reading.by_type,
     )

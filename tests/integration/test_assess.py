@@ -534,7 +534,7 @@ class TestAtScale:
                 " pg_wal_lsn_diff(pg_current_wal_insert_lsn(), cast(:start AS pg_lsn)) AS wal",
                 start=start,
             )
-            [[index]] = migration.sql(f"SELECT pg_relation_size('{WIDE}.crossfade_identity')")
+            [[index]] = migration.sql(f"SELECT pg_relation_size('{WIDE}.crossfade_key')")
         assert expected.table.low <= grown.table <= expected.table.high
         assert expected.indexes.low <= grown.indexes <= expected.indexes.high
         assert expected.wal.low <= grown.wal <= expected.wal.high

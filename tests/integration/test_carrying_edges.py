@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from adapters.postgres.taking import Applied
 from adapters.postgres.trip import Trip
+from adapters.prompts.dispatch_rows import legacy_id
 from adapters.prompts.dispatch_taking import DispatchTaking
 from adapters.prompts.prompt import Prompt, PromptType
 from harness.cli.shares import ramp_shares
@@ -115,6 +116,30 @@ def test_record_that_lives_on_in_another_tenant_is_kept(carried_migration: Migra
     carried_migration.behind("DELETE FROM prompts WHERE name = 'squatter'")
     assert_equal(carried_migration)
     assert carried_migration.stores.new_repository.find_by_id(made.id) is not None
+
+
+def test_records_whose_ids_begin_alike_are_told_apart(carried_migration: Migration) -> None:
+    """Two rows share what legacy's index knows of an id: each is found, carried, taken over and deleted by itself."""
+    alike = {2429: 1, 12814: 2}  # numbers and projects
+    ids = {number: legacy_id("acme", number) for number in alike}
+    assert len({str(each)[:8] for each in ids.values()}) == 1
+    for number, project in alike.items():
+        carried_migration.prompt(id=number, project=project, genai_prompt=f"text {number}")
+    assert_equal(carried_migration)
+    legacy = carried_migration.stores.legacy_repository
+    for number, each in ids.items():
+        found = legacy.find_by_id(each)
+        assert found is not None
+        assert found.content == f"text {number}"
+    carried_migration.route(100)
+    carried_migration.new_sql("UPDATE prompts SET content = 'changed' WHERE id = :id", id=ids[2429])
+    assert_equal(carried_migration)
+    texts = carried_migration.sql(f"SELECT genai_prompt FROM {TABLE} ORDER BY id")
+    assert [row[0] for row in texts] == ["changed", "text 12814"]
+    carried_migration.new_sql("DELETE FROM prompts WHERE id = :id", id=ids[12814])
+    assert_equal(carried_migration)
+    assert carried_migration.sql(f"SELECT id FROM {TABLE}") == [(2429,)]
+    assert legacy.find_by_id(ids[12814]) is None
 
 
 def test_policy_project_keeps_the_new_systems_own_rows(databases: Databases) -> None:

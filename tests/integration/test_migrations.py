@@ -368,6 +368,7 @@ def test_dispatch_is_left_as_it_was(legacy_engine: Engine, databases: Databases,
         CREATE FUNCTION crossfade.capture_prompt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
         CREATE TRIGGER crossfade_capture_insert AFTER INSERT ON dispatch_organization_acme.prompt
             FOR EACH STATEMENT EXECUTE FUNCTION crossfade.capture_prompt();
+        CREATE INDEX crossfade_key ON dispatch_organization_acme.prompt (md5(id::text));
         CREATE INDEX crossfade_identity ON dispatch_organization_acme.prompt (md5(id::text));
         INSERT INTO crossfade.sidecar (organization, legacy_id, id)
             VALUES ('acme', 1, '00000000-0000-0000-0000-000000000001');

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import signal
+from uuid import uuid4
 
 import pytest
 from command import crossfade, document
 from fix_stores import Migration, create_tenants
 from picture import picture
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from adapters.postgres import triggers
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.guarding import FENCE
+from adapters.postgres.literal import literal_sql
+from adapters.postgres.part import these
+from adapters.prompts.canonical import Reading
+from adapters.prompts.dispatch_part import tenant_part
 from adapters.prompts.migration import opened
 from harness.cli.prepare import prepare_stores
 from harness.errors import NoAuthority, Refused
@@ -41,6 +46,44 @@ def test_running_it_again_changes_nothing(prepared_migration: Migration) -> None
     before = [picture(url, *schemas) for url in (settings.legacy.url, settings.new.url)]
     assert crossfade(settings, "prepare").returncode == 0
     assert [picture(url, *schemas) for url in (settings.legacy.url, settings.new.url)] == before
+
+
+def indexes(migration: Migration) -> list[tuple[str, bool]]:
+    """Our indexes on acme's prompts, and whether each is whole."""
+    rows = migration.sql(
+        "SELECT indexrelid::regclass::text, indisvalid FROM pg_index"
+        " WHERE indrelid = 'dispatch_organization_acme.prompt'::regclass AND indexrelid::regclass::text ~ 'crossfade'"
+    )
+    return [(str(row[0]).partition(".")[2], row[1]) for row in rows]
+
+
+@pytest.mark.parametrize("left", ["CREATE INDEX crossfade_identity ON {} (md5(id::text))", None])
+def test_indexes_of_before_and_broken_ones_give_way(prepared_migration: Migration, left: str | None) -> None:
+    """The index that knew whole ids is dropped once its successor stands; one that a crash left invalid is repeated."""
+    table = "dispatch_organization_acme.prompt"
+    if left is None:
+        prepared_migration.sql(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid::regclass::text ~ 'acme.crossfade_key'"
+        )
+        assert indexes(prepared_migration) == [("crossfade_key", False)]
+    else:
+        prepared_migration.sql("DROP INDEX dispatch_organization_acme.crossfade_key")
+        prepared_migration.sql(left.format(table))
+        assert indexes(prepared_migration) == [("crossfade_identity", True)]
+    prepare_again(prepared_migration)
+    assert indexes(prepared_migration) == [("crossfade_key", True)]
+
+
+def test_records_are_looked_up_by_the_index(prepared_migration: Migration) -> None:
+    """What is asked by canonical id needs no look at the whole table."""
+    part = tenant_part("acme", Reading())
+    wanted = select(part.local).where(part.where_key(these([str(uuid4())])))
+    plan = f"EXPLAIN {literal_sql(wanted)}"
+    with prepared_migration.stores.legacy.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        said = " ".join(row[0] for row in connection.exec_driver_sql(plan))
+    assert "crossfade_key" in said
+    assert "Seq Scan" not in said
 
 
 def late_tenant(migration: Migration) -> None:

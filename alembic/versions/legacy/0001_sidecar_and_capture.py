@@ -66,7 +66,7 @@ def downgrade() -> None:
                 JOIN pg_class i ON i.oid = x.indexrelid
                 JOIN pg_class t ON t.oid = x.indrelid
                 JOIN pg_namespace n ON n.oid = t.relnamespace
-                WHERE i.relname = 'crossfade_identity' AND x.indexprs IS NOT NULL
+                WHERE i.relname IN ('crossfade_key', 'crossfade_identity') AND x.indexprs IS NOT NULL
                   AND t.relname = 'prompt' AND left(n.nspname, 22) = 'dispatch_organization_'
             LOOP
                 EXECUTE 'DROP INDEX ' || found;
