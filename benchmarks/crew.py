@@ -23,6 +23,7 @@ from adapters.prompts.migration import opened
 from benchmarks.stage import Stage
 from benchmarks.writer import Report, Round, Writer
 from harness.catchup import Carried, drain
+from harness.errors import Refused
 from harness.routing import Store
 from harness.settings import Settings
 
@@ -123,6 +124,25 @@ def carry(pipe: Connection, settings: Settings) -> None:
             pause = settings.catchup.poll_seconds
             done, _ = drain(carriers[store], stop=Flag(), clock=time.monotonic, timeout=60, pause=pause)
             pipe.send(Drained(done, began, time.monotonic()))
+
+
+def move(pipe: Connection, stage: Stage) -> None:
+    """Move authority to each percent that is named; what the move said, or why it was refused.
+
+    In a session of its own, as a person's command is (``catching_up``).
+    """
+    os.setsid()
+    for aim in _tasks(pipe):
+        try:
+            pipe.send(Moved(stage.ramp(aim)))
+        except Refused as error:
+            pipe.send(Moved(str(error), refused=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    said: str
+    refused: bool = False
 
 
 @dataclass(slots=True)

@@ -17,20 +17,19 @@ from random import Random
 
 from sqlalchemy import text
 
-from benchmarks.crew import Sampler, Samples, Writers, catching_up
+from benchmarks.crew import Hand, Moved, Sampler, Samples, Writers, catching_up, hired, move
 from benchmarks.row import Row
 from benchmarks.stage import SEED, Stage, staged
 from benchmarks.writer import Report
-from harness.errors import Refused
 from harness.routing import Store
 from harness.settings import MoveSettings
 
-MOVES = 30
+MOVES = 60
 CATCHUP_WORKERS = 1
 STEADY_SECONDS = 6.0
 WARM_SECONDS = 2.0  # until writers and catch-up are under way
 PAUSE_SECONDS = 0.2  # between two moves
-MOVING_SECONDS = 75.0  # that the moves may take together
+MOVING_SECONDS = 150.0  # that the moves may take together
 DRAIN_SECONDS = 3.0  # of writing that goes on before a move is refused; less than usual, to be done in time
 HELD_GOAL, SLOWEST_GOAL, LAG_GOAL = 25_000.0, 100_000.0, 50_000.0  # microseconds
 _HELD = re.compile(r"held back for (\d+) ms")
@@ -54,12 +53,13 @@ def measure(pause: float = 0.0) -> list[Row]:
     with ExitStack() as stack:
         stage = stack.enter_context(staged(time.monotonic, MoveSettings(drain_seconds=DRAIN_SECONDS)))
         writers, sampler = Writers(stage, stack), Sampler(stage, stack)
+        [mover] = hired(stack, [Hand(move, stage)])
         with catching_up(stage, CATCHUP_WORKERS):
             stage.await_carrying()
             writers.begin(Store.LEGACY, pause)
             time.sleep(WARM_SECONDS)
             steady = {Store.LEGACY: _steady()}
-            course = _move(stage, steady)
+            course = _move(stage, mover, steady)
             reports = writers.end()
             stage.settle(time.monotonic)
             _check(stage, reports)
@@ -74,18 +74,19 @@ def measure(pause: float = 0.0) -> list[Row]:
     return _rows(course, reports + after, samples)
 
 
-def _move(stage: Stage, steady: dict[Store, Span]) -> Course:
+def _move(stage: Stage, mover: Hand, steady: dict[Store, Span]) -> Course:
     random, said, share, refused = Random(SEED), "", 0, 0
     until = time.monotonic() + MOVING_SECONDS
     for _ in range(MOVES):
         if time.monotonic() > until:
             break
         aim = random.choice([each for each in range(0, 101, 5) if abs(each - share) >= 10])
-        try:
-            said += stage.ramp(aim)
-            share = aim
-        except Refused:
+        mover.tell(aim)
+        moved: Moved = mover.hear()
+        if moved.refused:
             refused += 1
+        else:
+            said, share = said + moved.said, aim
         time.sleep(PAUSE_SECONDS)
     with stage.opened() as (_, stores, _), stores.new.connect() as connection:
         spans = "extract(epoch FROM began_at), extract(epoch FROM ended_at)"
