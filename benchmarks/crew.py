@@ -81,7 +81,7 @@ class Writers:
             hand.tell(Round(place, seconds))
         return [cast(Report, hand.hear()) for hand in self._hands]
 
-    def begin(self, place: str, pause: float) -> None:
+    def begin(self, place: str, pause: float = 0.0) -> None:
         for hand in self._hands:
             hand.tell(Round(place, None, pause))
 

@@ -1,8 +1,8 @@
 """How long a move of authority holds writers up, and how far catch-up lags behind them.
 
-Four processes write flat out all the while, and one ``crossfade catchup --follow`` carries over. First authority is
-with legacy and stays there, then it moves to and fro, then it is with new and stays there. At the end both stores must
-be equal, and hold what the writers were told they hold.
+Four processes write flat out, and one ``crossfade catchup --follow`` carries over. First authority is with legacy and
+stays there, then it moves to and fro, then it is with new and stays there. At the end both stores must be equal, and
+hold what the writers were told they hold. For comparison, lag is also measured beside writers that pause.
 """
 
 from __future__ import annotations
@@ -29,12 +29,21 @@ CATCHUP_WORKERS = 1
 STEADY_SECONDS = 6.0
 WARM_SECONDS = 2.0  # until writers and catch-up are under way
 PAUSE_SECONDS = 0.2  # between two moves
+PACED_PAUSE = 0.002  # seconds between two writes of a writer that does not go flat out
 MOVING_SECONDS = 150.0  # that the moves may take together
 DRAIN_SECONDS = 3.0  # of writing that goes on before a move is refused; less than usual, to be done in time
 HELD_GOAL, SLOWEST_GOAL, LAG_GOAL = 25_000.0, 100_000.0, 50_000.0  # microseconds
 _HELD = re.compile(r"held back for (\d+) ms")
 
 Span = tuple[float, float]  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """A stretch of writers with pauses, and how many writes a second they made together."""
+
+    span: Span
+    rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +57,15 @@ class Course:
     refused: int
 
 
-def measure(pause: float = 0.0) -> list[Row]:
-    """``pause``: seconds between two writes of a writer; none, and they go flat out."""
+def measure() -> list[Row]:
     with ExitStack() as stack:
         stage = stack.enter_context(staged(time.monotonic, MoveSettings(drain_seconds=DRAIN_SECONDS)))
         writers, sampler = Writers(stage, stack), Sampler(stage, stack)
         [mover] = hired(stack, [Hand(move, stage)])
         with catching_up(stage, CATCHUP_WORKERS):
             stage.await_carrying()
-            writers.begin(Store.LEGACY, pause)
+            paced = {Store.LEGACY: _paced(writers, Store.LEGACY)}
+            writers.begin(Store.LEGACY)
             time.sleep(WARM_SECONDS)
             steady = {Store.LEGACY: _steady()}
             course = _move(stage, mover, steady)
@@ -64,14 +73,25 @@ def measure(pause: float = 0.0) -> list[Row]:
             stage.settle(time.monotonic)
             _check(stage, reports)
             stage.ramp(100)
-            writers.begin(Store.NEW, pause)
+            paced[Store.NEW] = _paced(writers, Store.NEW)
+            writers.begin(Store.NEW)
             time.sleep(WARM_SECONDS)
             steady[Store.NEW] = _steady()
             after = writers.end()
             samples = sampler.end()
         stage.settle(time.monotonic)
         _check(stage, after)
-    return _rows(course, reports + after, samples)
+    return _rows(course, reports + after, samples) + _paced_rows(paced, samples)
+
+
+def _paced(writers: Writers, store: Store) -> Paced:
+    """Writers that leave the processors some room."""
+    writers.begin(store, PACED_PAUSE)
+    time.sleep(WARM_SECONDS)
+    span = _steady()
+    reports = writers.end()
+    written = sum(span[0] <= at <= span[1] for report in reports for at in report.ended)
+    return Paced(span, written / (span[1] - span[0]))
 
 
 def _move(stage: Stage, mover: Hand, steady: dict[Store, Span]) -> Course:
@@ -136,6 +156,16 @@ def _rows(course: Course, reports: Sequence[Report], samples: dict[Store, Sample
     for store, lag in lags.items():
         rows.append(Row(f"lag, {store} to {store.other}, p50", _share(lag, 50), note=f"{len(lag)} looks"))
         rows.append(Row(f"lag, {store} to {store.other}, p99", _share(lag, 99), LAG_GOAL))
+    return rows
+
+
+def _paced_rows(paced: dict[Store, Paced], samples: dict[Store, Samples]) -> list[Row]:
+    rows = []
+    for store, stretch in paced.items():
+        lag = _within(samples[store], stretch.span)
+        name = f"lag, {store} to {store.other}, paced"
+        rows.append(Row(f"{name}, p50", _share(lag, 50), note=f"{stretch.rate:,.0f} writes/s"))
+        rows.append(Row(f"{name}, p99", _share(lag, 99), note=f"a pause of {PACED_PAUSE * 1000:g} ms after each write"))
     return rows
 
 
