@@ -23,8 +23,11 @@ from rich.table import Table
 
 from harness.config import load
 from harness.errors import ConfigError, CrossfadeError, Refused
+from harness.records import Verdict
 from harness.routing import percent
 from harness.settings import Settings
+
+MARKS = {Verdict.PASS: "[green]pass[/]", Verdict.FAIL: "[red]fail[/]", Verdict.INCONCLUSIVE: "[yellow]inconclusive[/]"}
 
 
 class Outlet(Console):

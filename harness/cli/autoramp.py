@@ -19,8 +19,8 @@ from harness.autoramp import ENDED, Course, Judgement, Pilot, State, Step, begun
 from harness.cli.app import App, actor
 from harness.cli.authority import LOCK as AUTHORITY
 from harness.cli.authority import carry_out, recover
+from harness.cli.gathering import gather
 from harness.cli.planning import plan
-from harness.cli.report import gather
 from harness.cli.shares import Wish
 from harness.errors import ConfigError, MismatchFound, Refused
 from harness.gates import evaluate, names_of

@@ -15,8 +15,8 @@ from adapters.postgres.removal import forget_notes, remove_triggers, stop_noting
 from adapters.prompts.migration import Stores, opened
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
 from harness.cli.authority import LOCK, despite_option, dry_run_option, recover, refuse, say_in_vain, show_obstacles
+from harness.cli.gathering import gather
 from harness.cli.planning import check_names, overruling
-from harness.cli.report import gather
 from harness.failpoints import passing
 from harness.gates import evaluate
 from harness.phases import Phase, path

@@ -23,7 +23,7 @@ from adapters.postgres.ledger.running_total import RunningTotal
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores
 from harness.cli.app import App
-from harness.cli.report import gather
+from harness.cli.gathering import gather
 from harness.cli.rounds import Rounds
 from harness.cli.watching import Watching
 from harness.gates import evaluate

@@ -10,7 +10,7 @@ from adapters.postgres.crossing import count_moving
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores
-from harness.cli.report import gather
+from harness.cli.gathering import gather
 from harness.errors import ConfigError, IllegalPhase, Refused
 from harness.gates import evaluate, names_of
 from harness.moving import Stand

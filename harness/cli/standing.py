@@ -14,8 +14,8 @@ from adapters.postgres.ledger.quarantine import by_reason
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores
 from harness.cli.autoramp import as_json
+from harness.cli.gathering import gather
 from harness.cli.planning import stand_as_json
-from harness.cli.report import gather
 from harness.gates import Gate, decide, evaluate
 from harness.phases import NEXT_STEP, Phase, at_least
 from harness.records import Verdict

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapters.prompts.migration import opened
-from harness.cli.app import App, FiniteRange, command, facts
-from harness.cli.report import MARKS
+from harness.cli.app import MARKS, App, FiniteRange, command, facts
 from harness.cli.standing import status_of
 from harness.cli.watch import watch
 from harness.errors import ConfigError

@@ -7,7 +7,7 @@ from fix_stores import Migration
 
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.prompt import PromptFilter
-from harness.cli.report import gather
+from harness.cli.gathering import gather
 from harness.deciding import GateSettings
 from harness.gates import evaluate
 from harness.records import Verdict

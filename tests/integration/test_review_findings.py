@@ -39,11 +39,11 @@ from harness.cli.app import confirmed
 from harness.cli.authority import begin
 from harness.cli.autoramp import StoresHelm, steer
 from harness.cli.catchup import _work
+from harness.cli.gathering import _way_back, gather
 from harness.cli.main import main
 from harness.cli.metrics import exported, standing_of
 from harness.cli.planning import plan
 from harness.cli.quarantine import accept_rows
-from harness.cli.report import _way_back, gather
 from harness.cli.run import keep_totals
 from harness.cli.shares import Wish, ramp_shares
 from harness.cli.verify import verify_stores

@@ -11,7 +11,7 @@ from fix_stores import Migration, create_tenants, migration_between
 from picture import picture
 from rich.console import Console
 
-from harness.cli.report import gather
+from harness.cli.gathering import gather
 from harness.cli.standing import status_of
 from harness.cli.status import show
 from harness.deciding import GateSettings

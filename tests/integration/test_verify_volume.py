@@ -18,8 +18,8 @@ from fix_stores import Migration
 
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.ledger.verifying import VerifyingBook
+from harness.cli.gathering import gather
 from harness.cli.main import main
-from harness.cli.report import gather
 from harness.cli.verify import asked_for, verify_stores
 from harness.errors import CrossfadeError
 from harness.gates import evaluate

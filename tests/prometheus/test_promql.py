@@ -19,7 +19,7 @@ from rich.console import Console
 
 from adapters.metrics.asking import ask
 from harness.cli.autoramp import ramp_by_itself, steer
-from harness.cli.report import gather
+from harness.cli.gathering import gather
 from harness.cli.shares import ramp_shares
 from harness.deciding import GateSettings, RampSettings
 from harness.errors import ConfigError, MismatchFound

@@ -20,9 +20,9 @@ from harness.cli.cutover import to_new
 from harness.cli.demo.background import background, catching_up, dispatch_writing, running
 from harness.cli.demo.beginning import Scene
 from harness.cli.demo.faults import AroundNew, Fault, edit_behind
+from harness.cli.gathering import gather
 from harness.cli.planning import plan
 from harness.cli.repair import carry_out, plan_repair, show_plan
-from harness.cli.report import gather
 from harness.cli.rollback import to_legacy
 from harness.cli.run import Plan
 from harness.cli.shares import ramp_shares

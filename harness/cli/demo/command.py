@@ -16,7 +16,7 @@ from harness.cli.demo.beginning import Scene
 from harness.cli.demo.chapters import go, turn_back
 from harness.cli.demo.faults import Fault
 from harness.cli.demo.story import Story
-from harness.cli.report import gather_all
+from harness.cli.gathering import gather_all
 from harness.cli.report import show as show_report
 from harness.deciding import RampSettings
 from harness.errors import CrossfadeError
