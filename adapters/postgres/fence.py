@@ -270,7 +270,8 @@ class _Fence:
         ``model/``). Raises Refused then.
         """
         with speaking_for(store):
-            written = self._connections[store].execute(_older(store, self._act.epoch, values)).rowcount
+            if self._connections[store].execute(_older(store, self._act.epoch, values)).rowcount:
+                return
             there = read_authority(self._connections[store], store)
-        if not written and not (there["epoch"] == self._act.epoch and _same(there, values)):
+        if not (there["epoch"] == self._act.epoch and _same(there, values)):
             raise Refused(f"{store}: somebody else has moved authority meanwhile; look at crossfade status")
