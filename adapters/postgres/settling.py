@@ -19,6 +19,7 @@ from adapters.postgres.schema import dirty
 from adapters.postgres.scope_locks import milliseconds
 from adapters.postgres.taking import Applied
 from adapters.postgres.trip import Trip, together
+from harness.failpoints import passing
 from harness.routing import Store
 
 Unfit = list[dict[str, str | None]]
@@ -92,6 +93,7 @@ class Settling:
         with speaking_for(self._giver.store), self._notes.settling(whole=False) as giving:
             for name, local in found.items():
                 giving.execute(keep[name](literal([*local.values()], ARRAY(Text)), literal([*local], ARRAY(Text))))
+        passing("catchup.number_kept")
 
 
 def unfit_of(batch: Batch, applied: Applied) -> Unfit:

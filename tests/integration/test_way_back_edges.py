@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -216,6 +217,22 @@ def test_what_a_cascade_brings_back_keeps_its_number(verified: Migration) -> Non
     moved = moved_in_new(verified)
     verified.sql(DELETE_PROJECT.format(1))
     assert verified.stores.carrier_from(Store.LEGACY).carry_batch().notes
+    settled(verified)
+    assert verified.sql(f"SELECT id FROM {TABLE} WHERE project_id = 2 AND NOT enabled") == [(1,)]
+    assert verified.stores.legacy_repository.find_by_id(moved.id) == moved
+
+
+def test_killed_after_a_number_was_kept_it_goes_on(verified: Migration) -> None:
+    """kill -9 when the number of a record that returns is durable and nothing else is: the next run carries it back."""
+    ramp(verified, 100.0)
+    moved = moved_in_new(verified)
+    verified.sql(DELETE_PROJECT.format(1))
+    settings = verified.app.settings
+    killed = crossfade(settings, "catchup", CROSSFADE_FAILPOINTS="catchup.number_kept=kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert verified.sql(f"SELECT id FROM {TABLE} WHERE project_id = 2 AND NOT enabled") == []
+    done = crossfade(settings, "catchup")
+    assert done.returncode == 0, done.stderr
     settled(verified)
     assert verified.sql(f"SELECT id FROM {TABLE} WHERE project_id = 2 AND NOT enabled") == [(1,)]
     assert verified.stores.legacy_repository.find_by_id(moved.id) == moved
