@@ -41,6 +41,7 @@ NAMES = frozenset(
         "uninstall.ledger_closed",  # the ledger is back at IDLE, legacy still has all of ours
         "uninstall.legacy_left",  # nothing of ours is in legacy any more, new has its triggers
         "verify.segment_kept",  # one segment's sums are durable, others are not
+        "prepare.index_built",  # a tenant's index is in place, the one of before not yet dropped
         "prepare.capture_attached",  # triggers are in place, the phase has not moved
     }
 )

@@ -46,6 +46,7 @@ from adapters.postgres.authority import ROUTE
 from adapters.postgres.part import Part
 from adapters.postgres.schema import dirty
 from harness.errors import Refused
+from harness.failpoints import passing
 from harness.records import Backlog
 from harness.routing import Store
 
@@ -67,6 +68,7 @@ def index_identity(engine: Engine, store: Store, part: Part) -> None:
             if not whole.get(IDENTITY, True):
                 _drop_index(connection, part.table, IDENTITY)
             connection.execute(CreateIndex(index, if_not_exists=True))
+            passing("prepare.index_built")
             if RETIRED in whole:
                 _drop_index(connection, part.table, RETIRED)
         except OperationalError as error:
@@ -84,11 +86,10 @@ def index_identity(engine: Engine, store: Store, part: Part) -> None:
 def _computed_indexes(connection: Connection, table: Table) -> dict[str, bool]:
     """The table's indexes on expressions, and whether each is whole."""
     statement = text(
-        "SELECT i.relname, x.indisvalid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid"
-        " WHERE x.indexprs IS NOT NULL"
-        " AND x.indrelid = to_regclass(coalesce(quote_ident(:schema) || '.', '') || quote_ident(:name))"
+        "SELECT i.relname, x.indisvalid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid"  # noqa: S608 - constant
+        f" WHERE x.indexprs IS NOT NULL AND x.indrelid = {triggers.PLACE}"
     )
-    rows = connection.execute(statement, {"schema": table.schema, "name": table.name})
+    rows = connection.execute(statement, {"schema": table.schema, "table": table.name})
     return {row.relname: row.indisvalid for row in rows}
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, suppress
 from threading import Event
 
-from sqlalchemy import ColumnElement, Connection, or_
+from sqlalchemy import ColumnElement, Connection
 
 from adapters.postgres.batch import Batch, Giver, StaleParts, Taker, sort_out
 from adapters.postgres.errors import speaking_for
@@ -31,7 +31,6 @@ from adapters.postgres.ledger.held_back import let_go
 from adapters.postgres.ledger.rejections import reject
 from adapters.postgres.notes import Choice, Note, Notes, Rows
 from adapters.postgres.present import PresentRows
-from adapters.postgres.schema import dirty
 from adapters.postgres.scope_locks import Manner, StandAside
 from adapters.postgres.settling import Settling, Unfit, unfit_of
 from adapters.postgres.taking import Applied
@@ -244,9 +243,7 @@ class StateCarrier:
         A batch may end between two notes of one act (disable one, enable the other), or begin there, where another
         worker has those before it.
         """
-        # By the index of the scopes: the queue may be long.
-        same = or_(dirty.c.scope.in_(list(filter(None, scopes))), *([] if all(scopes) else [dirty.c.scope.is_(None)]))
-        whole = self._of_known_parts(self._notes.chosen(Choice.of(same, _WHOLE_SCOPES)))
+        whole = self._of_known_parts(self._notes.of_scopes(scopes, _WHOLE_SCOPES))
         return whole if len(whole) > len(notes) and not any(note.of_whole_part for note in whole) else None
 
     def _of_known_parts(self, notes: Sequence[Note]) -> Sequence[Note]:

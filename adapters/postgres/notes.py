@@ -158,6 +158,12 @@ class Notes:
         with self.trip() as trip:
             return choice.ask(trip)()
 
+    def of_scopes(self, scopes: Collection[str], most: int) -> list[Note]:
+        """The oldest notes of the scopes; the empty text: of none."""
+        # By the index of the scopes: the queue may be long.
+        named = dirty.c.scope.in_(list(filter(None, scopes)))
+        return self.chosen(Choice.of(named if all(scopes) else or_(named, dirty.c.scope.is_(None)), most))
+
     @contextmanager
     def trip(self) -> Iterator[Trip]:
         """A trip to the store that nothing is written in."""

@@ -29,7 +29,7 @@ LOCK_ATTEMPTS = 10
 LOCK_TIMEOUT = "1s"  # a waiting CREATE TRIGGER holds up every writer behind it, so it waits briefly and asks again
 APPLYING = "current_setting('crossfade.applying', true) = 'on'"  # the session carries state over
 NOT_APPLYING = "current_setting('crossfade.applying', true) IS DISTINCT FROM 'on'"
-_PLACE = "to_regclass(coalesce(quote_ident(:schema) || '.', '') || quote_ident(:table))"
+PLACE = "to_regclass(coalesce(quote_ident(:schema) || '.', '') || quote_ident(:table))"  # of a table, in a query
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def schema_of(engine: Engine, table: Table) -> str | None:
     with engine.connect() as connection:
         found = text(
             "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"  # noqa: S608 - constant
-            f" WHERE c.oid = {_PLACE}"
+            f" WHERE c.oid = {PLACE}"
         )
         name = connection.execute(found, {"schema": table.schema, "table": table.name}).scalar()
     return None if name is None else str(name)
@@ -179,7 +179,7 @@ def _later(connection: Connection, wanted: Attachment) -> list[str]:
     last = [each.name for each in wanted.triggers if each.last]
     statement = text(
         "SELECT t.tgname FROM pg_trigger t"  # noqa: S608 - constant
-        f" WHERE t.tgrelid = {_PLACE} AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgenabled <> 'D'"
+        f" WHERE t.tgrelid = {PLACE} AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgenabled <> 'D'"
         ' AND t.tgname COLLATE "C" > ALL (CAST(:last AS text[])) AND t.tgname <> ALL (:names) ORDER BY 1'
     )
     given = {"table": wanted.table.name, "schema": wanted.table.schema, "last": last}
@@ -192,7 +192,7 @@ def _standing(connection: Connection, wanted: Attachment) -> Sequence[Any]:
     statement = text(
         "SELECT t.tgname, p.proname, p.prosrc, t.tgqual IS NOT NULL"  # noqa: S608 - constant
         " FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
-        f" WHERE t.tgrelid = {_PLACE} AND t.tgname = ANY(:names) AND t.tgenabled = 'A'"
+        f" WHERE t.tgrelid = {PLACE} AND t.tgname = ANY(:names) AND t.tgenabled = 'A'"
     )
     names = [*(each.name for each in wanted.triggers), *wanted.retired]
     given = {"table": wanted.table.name, "schema": wanted.table.schema, "names": names}

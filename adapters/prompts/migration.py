@@ -15,7 +15,7 @@ from functools import cached_property
 from threading import Event
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, select
+from sqlalchemy import ColumnElement, Connection, Text, any_, cast, select
 
 from adapters.postgres.apply import Destination
 from adapters.postgres.both_ways import BothWays
@@ -180,7 +180,8 @@ class Stores(Standing):
         found: dict[str, tuple[str, str]] = {}
         for part in self.mapping.parts:
             rows = part.carried_where(part.where_key(these(keys))).subquery()
-            named = select(cast(rows.c[part.key], Text), rows.c.local)
+            key = cast(rows.c[part.key], Text)
+            named = select(key, rows.c.local).where(key == any_(these(keys)))
             found |= {key: (part.name, local) for key, local in authority.execute(named)}
         return found
 

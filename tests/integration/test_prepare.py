@@ -26,7 +26,7 @@ from harness.routing import Store
 LATE = "dispatch_organization_late.prompt"
 
 
-@pytest.mark.parametrize("point", ["prepare.legacy_upgraded", "prepare.capture_attached"])
+@pytest.mark.parametrize("point", ["prepare.legacy_upgraded", "prepare.index_built", "prepare.capture_attached"])
 def test_killed_anywhere_it_is_finished_by_running_it_again(migration: Migration, point: str) -> None:
     """kill -9 between two steps of prepare, then the same command: prepared, and every write is noted once."""
     settings = migration.app.settings
@@ -71,6 +71,18 @@ def test_indexes_of_before_and_broken_ones_give_way(prepared_migration: Migratio
         prepared_migration.sql(left.format(table))
         assert indexes(prepared_migration) == [("crossfade_identity", True)]
     prepare_again(prepared_migration)
+    assert indexes(prepared_migration) == [("crossfade_key", True)]
+
+
+def test_killed_between_two_indexes_it_drops_the_old_one_next_time(prepared_migration: Migration) -> None:
+    """kill -9 when the new index stands beside the one of before: the next prepare leaves the new one alone."""
+    prepared_migration.sql("DROP INDEX dispatch_organization_acme.crossfade_key")
+    prepared_migration.sql("CREATE INDEX crossfade_identity ON dispatch_organization_acme.prompt (md5(id::text))")
+    settings = prepared_migration.app.settings
+    killed = crossfade(settings, "prepare", CROSSFADE_FAILPOINTS="prepare.index_built=kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert sorted(indexes(prepared_migration)) == [("crossfade_identity", True), ("crossfade_key", True)]
+    assert crossfade(settings, "prepare").returncode == 0
     assert indexes(prepared_migration) == [("crossfade_key", True)]
 
 
