@@ -22,6 +22,8 @@ from benchmarks.row import Figures, Row
 from benchmarks.volume import growth, kills
 from harness.errors import CrossfadeError
 
+MANNERS = {"": "service", "-bare": "bare"}  # by how the benchmark's name ends
+TITLES = {"service": "writes as the stores' own services make them", "bare": "bare writes, one statement each"}
 SIZES = (1_000_000, 3_000_000, 10_000_000)
 
 
@@ -48,6 +50,25 @@ def table(title: str, measure: Callable[[], list[Row]], bare: str, peer: str) ->
     return Benchmark(lambda _: [Figures(title, bare, peer, tuple(measure()))])
 
 
+def moving_table(manner: str) -> Benchmark:
+    return table(
+        "Moving authority under four writing processes: what writers wait, and how far catch-up lags"
+        f" ({TITLES[manner]})",
+        lambda: moving.measure(manner),
+        "a write, the median",
+        "a write, the slowest while nothing moves",
+    )
+
+
+def carrying_table(manner: str) -> Benchmark:
+    return table(
+        f"Guard and capture, and catch-up against the writers ({TITLES[manner]})",
+        lambda: carrying.measure(manner),
+        "legacy: a write, no trigger",
+        "legacy: a write, guard and capture",
+    )
+
+
 BENCHMARKS = {
     "router": table(
         "One routed read, the caller's cost, going flat out", router.measure_flat_out, "bare call", "laboratory"
@@ -58,18 +79,8 @@ BENCHMARKS = {
     "compare": table(
         "Comparing two answers", compare.measure, "bare ==, equal records of 8 fields", "DeepDiff, equal records"
     ),
-    "moving": table(
-        "Moving authority under four writing processes: what writers wait, and how far catch-up lags",
-        moving.measure,
-        "a write, the median",
-        "a write, the slowest while nothing moves",
-    ),
-    "carrying": table(
-        "Guard and capture, and catch-up against the writers",
-        carrying.measure,
-        "legacy: a write, no trigger",
-        "legacy: a write, guard and capture",
-    ),
+    **{f"moving{suffix}": moving_table(manner) for suffix, manner in MANNERS.items()},
+    **{f"carrying{suffix}": carrying_table(manner) for suffix, manner in MANNERS.items()},
     "looking": Benchmark(lambda options: looking.measure(options.seed)),
     "volume": Benchmark(lambda options: growth.measure(options.rows, options.repeats, options.log)),
     "volume-kills": Benchmark(
@@ -139,7 +150,7 @@ def main(path: Path | None, rows: tuple[int, ...], repeats: int, seed: int, name
     """Measure, print tables, and write JSON if asked."""
     console, found = Console(), {}
     if not console.is_terminal:
-        console.width = 140
+        console.width = 170
     options = Options(rows, repeats, seed)
     for name in names or [name for name, benchmark in BENCHMARKS.items() if not benchmark.asked_for]:
         try:

@@ -26,10 +26,11 @@ TRIGGERS_GOAL = 0.75  # of the throughput without them
 CARRYING_GOAL = 2.0  # times the writers' throughput
 
 
-def measure() -> list[Row]:
+def measure(manner: str) -> list[Row]:
+    """``manner``: how the writers write, one of ``manners.MANNERS``."""
     with ExitStack() as stack:
         stage = stack.enter_context(staged(time.monotonic))
-        writers = Writers(stage, stack)
+        writers = Writers(stage, stack, manner)
         workers = hired(stack, [Hand(carry, stage.settings) for _ in range(max(CREWS))])
         rows = _one_way(writers, workers, Store.LEGACY)
         stage.settle(time.monotonic)

@@ -20,6 +20,7 @@ from typing import Any, cast
 import psycopg
 
 from adapters.prompts.migration import opened
+from benchmarks.machine import Beats, Speed, watch
 from benchmarks.stage import Stage
 from benchmarks.writer import Report, Round, Writer
 from harness.catchup import Carried, drain
@@ -67,10 +68,10 @@ def _tasks(pipe: Connection) -> Iterator[Any]:
 
 
 class Writers:
-    """Writers that share the scopes out among themselves."""
+    """Writers that share the scopes out among themselves, and write in the same manner."""
 
-    def __init__(self, stage: Stage, stack: ExitStack) -> None:
-        self._stop = _context.Event()
+    def __init__(self, stage: Stage, stack: ExitStack, manner: str) -> None:
+        self._manner, self._stop = manner, _context.Event()
         shares = [stage.scopes[number::WRITERS] for number in range(WRITERS)]
         self._hands = hired(stack, [Hand(_write, n, stage.urls, share, self._stop) for n, share in enumerate(shares)])
 
@@ -78,12 +79,12 @@ class Writers:
 
     def write(self, place: str, seconds: float) -> list[Report]:
         for hand in self._hands:
-            hand.tell(Round(place, seconds))
+            hand.tell(Round(self._manner, place, seconds))
         return [cast(Report, hand.hear()) for hand in self._hands]
 
     def begin(self, place: str, pause: float = 0.0) -> None:
         for hand in self._hands:
-            hand.tell(Round(place, None, pause))
+            hand.tell(Round(self._manner, place, None, pause))
 
     def end(self) -> list[Report]:
         self._stop.set()
@@ -178,6 +179,20 @@ class Sampler:
     def end(self) -> dict[Store, Samples]:
         self._stop.set()
         return cast("dict[Store, Samples]", self._hand.hear())
+
+
+class Watcher:
+    """Watches from the beginning how fast the machine is."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stop = _context.Event()
+        [self._hand] = hired(stack, [Hand(watch, self._stop)])
+        stack.callback(self._stop.set)
+        self._hand.tell("watch")
+
+    def end(self) -> Speed:
+        self._stop.set()
+        return Speed(cast(Beats, self._hand.hear()))
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 Four processes write flat out, and one ``crossfade catchup --follow`` carries over. First authority is with legacy and
 stays there, then it moves to and fro, then it is with new and stays there. At the end both stores must be equal, and
 hold what the writers were told they hold. For comparison, lag is also measured beside writers that pause.
+
+What is told of the worst moments is told twice: of all of them, and of those in which the machine kept its speed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from random import Random
 
 from sqlalchemy import text
 
-from benchmarks.crew import Hand, Moved, Sampler, Samples, Writers, catching_up, hired, move
+from benchmarks.crew import Hand, Moved, Sampler, Samples, Watcher, Writers, catching_up, hired, move
+from benchmarks.machine import Span, Speed
 from benchmarks.row import Row
 from benchmarks.stage import SEED, Stage, staged
 from benchmarks.writer import Report
@@ -32,10 +35,17 @@ PAUSE_SECONDS = 0.2  # between two moves
 PACED_PAUSE = 0.002  # seconds between two writes of a writer that does not go flat out
 MOVING_SECONDS = 150.0  # that the moves may take together
 DRAIN_SECONDS = 3.0  # of writing that goes on before a move is refused; less than usual, to be done in time
+CATCH_UP_SECONDS = 0.15  # after the machine was slow, until lag is what it was before
 HELD_GOAL, SLOWEST_GOAL, LAG_GOAL = 25_000.0, 100_000.0, 50_000.0  # microseconds
 _HELD = re.compile(r"held back for (\d+) ms")
 
-Span = tuple[float, float]  # seconds since 1970
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One of what is measured, and when it was going on."""
+
+    microseconds: float
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +67,11 @@ class Course:
     refused: int
 
 
-def measure() -> list[Row]:
+def measure(manner: str) -> list[Row]:
+    """``manner``: how the writers write, one of ``manners.MANNERS``."""
     with ExitStack() as stack:
         stage = stack.enter_context(staged(time.monotonic, MoveSettings(drain_seconds=DRAIN_SECONDS)))
-        writers, sampler = Writers(stage, stack), Sampler(stage, stack)
+        writers, sampler, watcher = Writers(stage, stack, manner), Sampler(stage, stack), Watcher(stack)
         [mover] = hired(stack, [Hand(move, stage)])
         with catching_up(stage, CATCHUP_WORKERS):
             stage.await_carrying()
@@ -78,10 +89,10 @@ def measure() -> list[Row]:
             time.sleep(WARM_SECONDS)
             steady[Store.NEW] = _steady()
             after = writers.end()
-            samples = sampler.end()
+            samples, speed = sampler.end(), watcher.end()
         stage.settle(time.monotonic)
         _check(stage, after)
-    return _rows(course, reports + after, samples) + _paced_rows(paced, samples)
+    return _rows(course, reports + after, samples, speed) + _paced_rows(paced, samples, speed)
 
 
 def _paced(writers: Writers, store: Store) -> Paced:
@@ -132,41 +143,68 @@ def _check(stage: Stage, reports: Sequence[Report]) -> None:
     assert not lost, f"{len(lost)} scopes do not hold what was acknowledged: {lost[:3]}"
 
 
-def _rows(course: Course, reports: Sequence[Report], samples: dict[Store, Samples]) -> list[Row]:
+def _rows(course: Course, reports: Sequence[Report], samples: dict[Store, Samples], speed: Speed) -> list[Row]:
     quiet = [span for steady in course.steady.values() for span in _cut(steady, course.moves)]
     longest, elsewhere = ([_longest(reports, span) for span in spans] for spans in (course.moves, quiet))
-    took = [seconds * 1e6 for report in reports for seconds in report.took]
+    writes = [
+        Measured(took * 1e6, (at - took, at))
+        for report in reports
+        for at, took in zip(report.ended, report.took, strict=True)
+    ]
     refused = sum(report.refused for report in reports)
-    lags = {store: _within(samples[store], course.steady[store]) for store in Store}
     made = f"{len(course.moves)} moves, {course.refused} refused"  # the refused ones are in no figure below
     rows = [
-        Row("a write, the median", statistics.median(took), note=f"{len(took):,} writes, {refused} refusals; {made}"),
-        Row("a write, the slowest while nothing moves", max(elsewhere), note="the machine's own noise"),
-        Row("the longest write while nothing moves, p99", _share(elsewhere, 99), note="over spans as long as a move"),
-        Row("the slowest write of the run", max(took), SLOWEST_GOAL),
+        Row(
+            "a write, the median",
+            statistics.median(write.microseconds for write in writes),
+            note=f"{len(writes):,} writes, {refused} refusals; {made}",
+        ),
+        Row(
+            "a write, the slowest while nothing moves",
+            _share(elsewhere, 100),
+            note=f"the machine was slow for {speed.slow_share:.1%} of the time",
+        ),
+        *_rows_of("the longest write while nothing moves", elsewhere, 99, None, speed),
+        *_rows_of("the slowest write of the run", writes, 100, SLOWEST_GOAL, speed),
     ]
     if course.moves:
         told = "writers held back as a move tells it"
+        held = [Measured(held, span) for held, span in zip(course.held, course.moves, strict=True)]
         rows += [
             Row("the longest write during a move, p50", _share(longest, 50), note=made),
-            Row("the longest write during a move, p99", _share(longest, 99), HELD_GOAL, made),
-            Row(f"{told}, p50", _share(course.held, 50)),
-            Row(f"{told}, p99", _share(course.held, 99), HELD_GOAL, f"{course.retries} retries"),
+            *_rows_of("the longest write during a move", longest, 99, None, speed),
+            Row(f"{told}, p50", _share(held, 50), note=f"{course.retries} retries"),
+            *_rows_of(told, held, 99, HELD_GOAL, speed),
         ]
-    for store, lag in lags.items():
-        rows.append(Row(f"lag, {store} to {store.other}, p50", _share(lag, 50), note=f"{len(lag)} looks"))
-        rows.append(Row(f"lag, {store} to {store.other}, p99", _share(lag, 99), LAG_GOAL))
+    for store, span in course.steady.items():
+        rows += _lag_rows(f"lag, {store} to {store.other}", samples[store], span, LAG_GOAL, speed)
     return rows
 
 
-def _paced_rows(paced: dict[Store, Paced], samples: dict[Store, Samples]) -> list[Row]:
+def _paced_rows(paced: dict[Store, Paced], samples: dict[Store, Samples], speed: Speed) -> list[Row]:
     rows = []
     for store, stretch in paced.items():
-        lag = _within(samples[store], stretch.span)
         name = f"lag, {store} to {store.other}, paced"
-        rows.append(Row(f"{name}, p50", _share(lag, 50), note=f"{stretch.rate:,.0f} writes/s"))
-        rows.append(Row(f"{name}, p99", _share(lag, 99), note=f"a pause of {PACED_PAUSE * 1000:g} ms after each write"))
+        note = f"{stretch.rate:,.0f} writes/s, a pause of {PACED_PAUSE * 1000:g} ms after each"
+        rows += _lag_rows(name, samples[store], stretch.span, None, speed, note)
     return rows
+
+
+def _lag_rows(name: str, samples: Samples, span: Span, goal: float | None, speed: Speed, note: str = "") -> list[Row]:
+    """A look says how old the oldest note was. Whether it counts must not depend on that, so all look back as far."""
+    pairs = zip(samples.at, samples.age, strict=True)
+    lag = [Measured(age * 1e6, (at - CATCH_UP_SECONDS, at)) for at, age in pairs if span[0] <= at <= span[1]]
+    return [Row(f"{name}, p50", _share(lag, 50), note=note), *_rows_of(name, lag, 99, goal, speed)]
+
+
+def _rows_of(name: str, found: Sequence[Measured], percent: int, goal: float | None, speed: Speed) -> list[Row]:
+    """What so many percent of all do not exceed, and the same of those during which the machine kept its speed."""
+    kept = [each for each in found if speed.kept(*each.span)]
+    name = name if percent == 100 else f"{name}, p{percent}"
+    return [
+        Row(name, _share(found, percent), goal, f"{len(found):,} in all"),
+        Row(f"{name}, machine at its speed", _share(kept, percent), goal, f"{len(kept):,} of these"),
+    ]
 
 
 def _cut(span: Span, moves: Sequence[Span]) -> list[Span]:
@@ -176,25 +214,20 @@ def _cut(span: Span, moves: Sequence[Span]) -> list[Span]:
     return [(span[0] + n * length, span[0] + (n + 1) * length) for n in range(pieces)]
 
 
-def _longest(reports: Sequence[Report], span: Span) -> float:
-    """Microseconds of the longest write that was under way within the span."""
+def _longest(reports: Sequence[Report], span: Span) -> Measured:
+    """The longest write that was under way within the span."""
     began, ended = span
-    return max(
-        (
-            took * 1e6
-            for report in reports
-            for at, took in zip(report.ended, report.took, strict=True)
-            if at >= began and at - took <= ended
-        ),
-        default=0.0,
+    took = (
+        took * 1e6
+        for report in reports
+        for at, took in zip(report.ended, report.took, strict=True)
+        if at >= began and at - took <= ended
     )
+    return Measured(max(took, default=0.0), span)
 
 
-def _within(samples: Samples, span: Span) -> list[float]:
-    pairs = zip(samples.at, samples.age, strict=True)
-    return [age * 1e6 for at, age in pairs if span[0] <= at <= span[1]]
-
-
-def _share(values: Sequence[float], percent: int) -> float:
-    """The smallest of the values that so many percent do not exceed."""
-    return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
+def _share(found: Sequence[Measured], percent: int) -> float:
+    """The smallest of the figures that so many percent do not exceed; 0 of nothing."""
+    if not found:
+        return 0.0
+    return sorted(each.microseconds for each in found)[max(0, -(-len(found) * percent // 100) - 1)]

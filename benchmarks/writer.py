@@ -1,4 +1,4 @@
-"""A process that writes flat out: single rows, each a transaction of its own, by plain psycopg.
+"""A process that writes flat out, one prompt after the other, by plain psycopg.
 
 It knows of Crossfade no more than any program has to that writes while authority moves: a write that the guard
 refuses (SQLSTATE XF001) goes to the other store. Its scopes are its own, so it knows what each of them must hold.
@@ -13,40 +13,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.synchronize import Event
 from random import Random
-from typing import Any, LiteralString
 
 import psycopg
-from psycopg import sql
 
 from adapters.postgres.guarding import NO_AUTHORITY
 from adapters.prompts.canonical import LegacyScope, parse_scope
-from adapters.prompts.dispatch_tables import tenant_schema
+from benchmarks import manners
 
 _OTHER = {"legacy": "new", "new": "legacy"}
 _PAUSE_SECONDS = 0.001  # between the two commits of a move both stores refuse
-_IN_LEGACY = "WHERE project_id = %(project)s AND genai_type = %(type)s AND enabled"
-_IN_NEW = "WHERE project_id = %(scope)s AND enabled"
-_LEGACY: dict[str, LiteralString] = {
-    "find": "SELECT genai_prompt FROM {table} {where}",
-    "insert": "INSERT INTO {table} (genai_type, genai_prompt, enabled, created_at, updated_at, project_id)"
-    " VALUES (%(type)s, %(text)s, true, now(), now(), %(project)s)",
-    "update": "UPDATE {table} SET genai_prompt = %(text)s, updated_at = now() {where}",
-    "delete": "DELETE FROM {table} {where}",
-}
-_NEW: dict[str, LiteralString] = {
-    "find": "SELECT content FROM prompts {where}",
-    "insert": "INSERT INTO prompts (name, content, type, project_id, organization_id, enabled)"
-    " VALUES ('Benchmark', %(text)s, 'custom', %(scope)s, %(organization)s, true)",
-    "update": "UPDATE prompts SET content = %(text)s {where}",
-    "delete": "DELETE FROM prompts {where}",
-}
 _TEXT = "Say in two sentences what happened, and to whom. " * 8
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Write to ``place`` (first), for ``seconds``, or, without, until the event is set; flat out without ``pause``."""
+    """Write to ``place`` (first), for ``seconds``, or, without, until the event is set; flat out without ``pause``.
 
+    ``manner``: one of ``manners.MANNERS``.
+    """
+
+    manner: str
     place: str
     seconds: float | None = None
     pause: float = 0.0  # seconds between two writes
@@ -74,17 +60,19 @@ class Writer:
             place: self._stack.enter_context(psycopg.connect(url, autocommit=True)) for place, url in urls.items()
         }
         self._places = {scope: _parsed(scope) for scope in scopes}
-        self._statements: dict[tuple[str, str, str], bytes] = {}
 
     def run(self, task: Round) -> Report:
         report, held = Report(), dict.fromkeys(self._scopes, task.place)
-        report.holds = {scope: self._present(task.place, scope) for scope in self._scopes}
+        connection = self._connections[task.place]
+        report.holds = {
+            scope: manners.present(connection, task.place, self._values(scope, None)) for scope in self._scopes
+        }
         began = time.perf_counter()
         while not (self._stop.is_set() if task.seconds is None else time.perf_counter() - began > task.seconds):
             scope = self._random.choice(self._scopes)
             verb = self._choose(report.holds[scope])
             text = None if verb == "delete" else f"{_TEXT}{self._number}.{len(report.took)}"
-            self._write(report, held, verb, scope, text)
+            self._write(task.manner, report, held, verb, scope, text)
             report.holds[scope] = text
             if task.pause:
                 time.sleep(task.pause)
@@ -96,13 +84,16 @@ class Writer:
             return "insert"
         return "update" if self._random.random() < 0.8 else "delete"
 
-    def _write(self, report: Report, held: dict[str, str], verb: str, scope: str, text: str | None) -> None:
+    def _write(
+        self, manner: str, report: Report, held: dict[str, str], verb: str, scope: str, text: str | None
+    ) -> None:
+        write, values = manners.MANNERS[manner], self._values(scope, text)
         asked = time.perf_counter()
         turns = 0
         while True:
             place = held[scope]
             try:
-                cursor = self._execute(place, verb, scope, text)
+                rows = write(self._connections[place], place, verb, values)
             except psycopg.Error as error:
                 if error.sqlstate != NO_AUTHORITY:
                     raise
@@ -112,34 +103,17 @@ class Writer:
                 if turns > 1:
                     time.sleep(_PAUSE_SECONDS)
             else:
-                assert cursor.rowcount == 1, f"{place} had {cursor.rowcount} rows to {verb} in {scope}, not one"
+                assert rows == 1, f"{place} had {rows} rows to {verb} in {scope}, not one"
                 report.took.append(time.perf_counter() - asked)
                 report.ended.append(time.time())
                 return
 
-    def _present(self, place: str, scope: str) -> str | None:
-        row = self._execute(place, "find", scope, None).fetchone()
-        return None if row is None else str(row[0])
-
-    def _execute(self, place: str, verb: str, scope: str, text: str | None) -> psycopg.Cursor[Any]:
+    def _values(self, scope: str, text: str | None) -> dict[str, object]:
         at = self._places[scope]
-        values = {"scope": scope, "organization": at.organization, "project": at.project, "type": at.type, "text": text}
-        shape = (place, verb, at.organization)
-        statement = self._statements.get(shape)
-        if statement is None:
-            statement = self._statements[shape] = _statement(*shape).as_bytes(None)
-        return self._connections[place].execute(statement, values)
+        return {"scope": scope, "organization": at.organization, "project": at.project, "type": at.type, "text": text}
 
 
 def _parsed(scope: str) -> LegacyScope:
     place = parse_scope(scope, with_type=True)
     assert place is not None, scope
     return place
-
-
-def _statement(place: str, verb: str, organization: str) -> sql.Composed:
-    """By a unique index, as by a primary key: in both stores one enabled prompt stands in a scope."""
-    if place.endswith("legacy"):
-        table = sql.Identifier(tenant_schema(organization), "prompt")
-        return sql.SQL(_LEGACY[verb]).format(table=table, where=sql.SQL(_IN_LEGACY))
-    return sql.SQL(_NEW[verb]).format(where=sql.SQL(_IN_NEW))

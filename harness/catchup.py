@@ -9,9 +9,11 @@ from threading import Event
 from typing import Protocol
 
 from harness.errors import StoreUnavailable
+from harness.pauses import Pauses
 from harness.ports import Clock
 from harness.statistics import Apply, Statistics
 
+FIRST_PAUSE = 0.002  # seconds until it is looked again where there was something a moment ago
 LONGEST_PAUSE = 2.0  # seconds between two attempts at a store that is away
 
 
@@ -108,26 +110,30 @@ def follow(
     unavailable: Callable[[StoreUnavailable], None] = lambda _: None,
     back: Callable[[], None] = lambda: None,
 ) -> Carried:
-    """Carry over until ``stop`` is set, pausing ``pause`` seconds whenever there is nothing to do.
+    """Carry over until ``stop`` is set. Where there is nothing to do it looks again soon, after pauses that grow to
+    ``pause`` seconds.
 
     A store that goes away is waited for, with pauses that grow to ``LONGEST_PAUSE``; the notes keep. ``back`` is told
     of the first batch after that.
     """
-    done, patience, away = Carried(), pause, False
+    done, away = Carried(), False
+    idle, patience = Pauses(FIRST_PAUSE, pause), Pauses(pause, LONGEST_PAUSE)
     while not stop.is_set():
         try:
             batch = batches.carry_batch()
         except StoreUnavailable as error:
             unavailable(error)
             away = True
-            stop.wait(patience)
-            patience = min(2 * patience, LONGEST_PAUSE)
+            stop.wait(patience.next())
             continue
         if away:
             back()
-        patience, away = pause, False
+            patience.begin()
+            away = False
         done += batch
         progress(batch)
-        if not batch.notes:
-            stop.wait(pause)
+        if batch.notes:
+            idle.begin()
+        else:
+            stop.wait(idle.next())
     return done

@@ -25,6 +25,7 @@ from typing import NoReturn, Protocol
 
 from harness.errors import CrossfadeError, Refused, StoreContended, StoreTimeout, StoreUnavailable
 from harness.failpoints import passing
+from harness.pauses import Pauses
 from harness.phases import Phase
 from harness.ports import Clock
 from harness.routing import Store
@@ -159,7 +160,7 @@ class Mover:
 
         Raises StoreUnavailable when a store went away; the act may then be half done, which the error says.
         """
-        pause, last = self.settings.pause_seconds, ""
+        pauses, last = Pauses(self.settings.pause_seconds, max(self.settings.pause_seconds, LONGEST_PAUSE)), ""
         for attempt in range(1, self.settings.attempts + 1):
             try:
                 self.approach(act)
@@ -167,9 +168,8 @@ class Mover:
             except (StoreTimeout, StoreContended) as error:
                 last = str(error)
                 self.told(f"attempt {attempt} of {self.settings.attempts}: {last}")
-                if self.stop.wait(pause):
+                if self.stop.wait(pauses.next()):
                     self._give_up(act, Refused("stopped; nothing has changed"))
-                pause = min(2 * pause, LONGEST_PAUSE)
             except CrossfadeError as error:
                 self._give_up(act, error)
             else:

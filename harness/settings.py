@@ -209,7 +209,11 @@ class CatchupSettings:
         description="Dirty notes carried over in one transaction, at most. Fewer where rows are large: a worker holds "
         "them in memory.",
     )
-    poll_seconds: float = Field(default=0.05, gt=0, description="Pause of --follow when the queue is empty.")
+    poll_seconds: float = Field(
+        default=0.05,
+        gt=0,
+        description="Longest pause of --follow while the queue is empty; it begins with 2 ms and doubles.",
+    )
     retry_seconds: float = Field(
         default=5.0, gt=0, description="A scope that could not be carried over is left alone for so long."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Mapping
 
+from harness.pauses import Pauses
 from harness.ports import Carrier
 from harness.routing import Route, Store
 
@@ -167,14 +168,13 @@ class UnderWay:
             self.pending = (_Writes(),)
 
     def _run(self, carrier: Carrier) -> None:
-        pause = FIRST_PAUSE
+        pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             self._nudge.wait()
             self._nudge.clear()
             if self._carry(carrier):
-                pause = FIRST_PAUSE
-            elif not self._stopping.wait(pause):
-                pause = min(2 * pause, LONGEST_PAUSE)
+                pauses.begin()
+            elif not self._stopping.wait(pauses.next()):
                 self._nudge.set()
             if self._stopping.is_set():
                 return

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.bound import Bound
 from harness.errors import CannotHold, NoAuthority, NotFound, RepositoryError
+from harness.pauses import Pauses
 from harness.routed import Wiring, apart
 from harness.routing import Route, Store
 from harness.statistics import Drop, Role
@@ -78,7 +79,7 @@ class Search:
     def __init__(self, bound: Bound, wiring: Wiring, route: Route, scope: str | None) -> None:
         self._bound, self._wiring, self._route, self._scope = bound, wiring, route, scope
         self._before: tuple[Store, Refusal] | None = None  # who refused before, and how
-        self._pause, self._until = FIRST_PAUSE, wiring.clock() + wiring.patience
+        self._pauses, self._until = Pauses(FIRST_PAUSE, LONGEST_PAUSE), wiring.clock() + wiring.patience
         self._waited = 0.0
 
     def after(self, store: Store, refusal: Refusal) -> Store | None:
@@ -129,10 +130,10 @@ class Search:
 
     def _wait(self, refusal: NoAuthority) -> None:
         ended = self._waited >= self._wiring.patience or self._wiring.clock() >= self._until
-        if ended or self._wiring.stopping.wait(self._pause):
+        pause = self._pauses.next()
+        if ended or self._wiring.stopping.wait(pause):
             raise NoAuthority(self._message()) from refusal
-        self._waited += self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._waited += pause
 
     def _message(self) -> str:
         operation = self._bound.operation

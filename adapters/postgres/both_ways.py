@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Hashable
 
 from adapters.postgres.carry import StateCarrier
-from harness.catchup import Carried
+from harness.catchup import FIRST_PAUSE, Carried
+from harness.pauses import Pauses
 from harness.ports import Clock
 from harness.routing import Store
 from harness.statistics import Apply
@@ -17,8 +18,12 @@ class BothWays:
     """Carriers of both directions as one: whatever is noted in either store goes where it belongs."""
 
     def __init__(self, *carriers: StateCarrier, pause: float, clock: Clock = time.monotonic) -> None:
-        """``pause``: seconds for which a direction that had nothing is not asked again while another has something."""
-        self._carriers, self._pause, self._clock = carriers, pause, clock
+        """A direction that had nothing is not asked again for a while if another has something.
+
+        ``pause``: for how many seconds at most; the longer it has had nothing, the longer.
+        """
+        self._carriers, self._clock = carriers, clock
+        self._pauses = {carrier: Pauses(FIRST_PAUSE, pause) for carrier in carriers}
         self._resting: dict[StateCarrier, float] = {}  # until when
 
     def carry_batch(self) -> Carried:
@@ -31,8 +36,9 @@ class BothWays:
     def _carry(self, carrier: StateCarrier) -> Carried:
         done = carrier.carry_batch()
         if done.idle:
-            self._resting[carrier] = self._clock() + self._pause
+            self._resting[carrier] = self._clock() + self._pauses[carrier].next()
         else:
+            self._pauses[carrier].begin()
             self._resting.pop(carrier, None)
         return done
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from adapters.postgres.both_ways import BothWays
-from harness.catchup import Carried
+from harness.catchup import FIRST_PAUSE, Carried
 
 PAUSE = 5.0
 
@@ -31,14 +31,33 @@ class Ways:
 
 
 def test_a_direction_that_had_nothing_rests_while_the_other_has_something() -> None:
-    """It is asked again after the pause, and not before."""
-    busy, quiet = Direction(*[Carried(notes=1)] * 5), Direction()
+    """It is asked again after a pause, and not before; the pause doubles for as long as there is nothing."""
+    busy, quiet = Direction(*[Carried(notes=1)] * 8), Direction()
     ways = Ways(busy, quiet)
     assert [ways.both.carry_batch().notes for _ in range(3)] == [1, 1, 1]
     assert (busy.asked, quiet.asked) == (3, 1)
-    ways.now += PAUSE
+    ways.now += FIRST_PAUSE
     ways.both.carry_batch()
-    assert (busy.asked, quiet.asked) == (4, 2)
+    ways.now += FIRST_PAUSE
+    ways.both.carry_batch()
+    assert (busy.asked, quiet.asked) == (5, 2)
+    ways.now += FIRST_PAUSE
+    ways.both.carry_batch()
+    assert (busy.asked, quiet.asked) == (6, 3)
+
+
+def test_a_direction_rests_no_longer_than_is_said() -> None:
+    """However long it has had nothing; and only shortly once it has had something."""
+    busy, quiet = Direction(*[Carried(notes=1)] * 100), Direction(*[Carried()] * 60, Carried(notes=1))
+    ways = Ways(busy, quiet)
+    for _ in range(61):
+        ways.both.carry_batch()
+        ways.now += PAUSE
+    assert quiet.asked == 61
+    ways.both.carry_batch()
+    ways.now += FIRST_PAUSE
+    ways.both.carry_batch()
+    assert quiet.asked == 63
 
 
 def test_idle_is_said_only_when_both_were_asked() -> None:
