@@ -21,6 +21,7 @@ from adapters.postgres.part import Part
 from adapters.postgres.pool import asking
 from adapters.postgres.prepared import Prepared
 from adapters.postgres.schema import dirty
+from adapters.postgres.scope_locks import Manner
 from harness.errors import MismatchFound, Refused, StoreContended
 from harness.moving import Act, Drained, Stand
 from harness.ports import Clock
@@ -135,7 +136,7 @@ class Crossing:
 
     def _take_precedence(self, whether: bool) -> None:
         for carrier in (self.carrier, self.reverse):
-            carrier.precedence, carrier.lock_seconds = whether, self.settings.fence_seconds
+            carrier.carry_in(Manner(whether, self.settings.fence_seconds))
 
     def _turn_around(self, act: Act, until: float) -> None:
         self.reverse.drain_chosen(self._noted(act), until)

@@ -1,4 +1,4 @@
-"""Carrying new's state back to legacy while legacy changes underneath it."""
+"""BatchCarrier new's state back to legacy while legacy changes underneath it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy import text
 from test_moving import SCOPE, TABLE, prompt, ramp, settled, verified
 
 from adapters.postgres.batch import Batch
-from adapters.postgres.carry import StateCarrier
+from adapters.postgres.batch_carrier import BatchCarrier
 from adapters.postgres.ledger.debt import owed
 from adapters.postgres.trip import Trip
 from adapters.prompts.canonical import DebtReason
@@ -47,15 +47,15 @@ def test_a_row_that_goes_between_look_and_write_is_made_anew(
     stores = verified.stores
     ramp(verified, 100.0)
     moved = moved_in_new(verified)
-    back, apply = stores.carrier_from(Store.NEW), StateCarrier._apply
+    back, apply = stores.carrier_from(Store.NEW), BatchCarrier._apply
     noted = back.notes_left()
 
-    def overtaken(self: StateCarrier, trip: Trip, batch: Batch) -> object:
+    def overtaken(self: BatchCarrier, trip: Trip, batch: Batch) -> object:
         verified.sql(DELETE_PROJECT.format(1))
         return apply(self, trip, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StateCarrier, "_apply", overtaken)
+        patch.setattr(BatchCarrier, "_apply", overtaken)
         assert back.carry_batch() == Carried(busy=noted)
     assert back.notes_left() == noted
     while not back.carry_batch().idle:
