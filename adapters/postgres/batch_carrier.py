@@ -35,7 +35,7 @@ from adapters.postgres.taking import Applied
 from adapters.postgres.trip import Trip, together
 from adapters.postgres.whole_parts import WholeParts
 from harness.catchup import Carried
-from harness.errors import RepositoryError, StoreContended
+from harness.errors import RepositoryError, StoreContended, StoreUnavailable
 from harness.failpoints import passing
 from harness.ports import Clock
 from harness.routing import Store
@@ -51,34 +51,49 @@ class BatchCarrier:
     def __init__(self, ends: Callable[[], tuple[Giver, Taker]], settings: CatchupSettings, clock: Clock) -> None:
         self._ends, self._settings, self._clock = ends, settings, clock
         self._meet()
-        self.gone: set[str] = set()  # parts that notes name and the giver no longer has
+        self._gone: dict[str, float] = {}  # parts that notes name and the giver does not have, and until when
         self.manner = Manner()
         self._left_alone: dict[str, float] = {}  # rejected scopes, the empty text for none, and until when
+        self._parted = False  # whether others had some of the last batch in hand, which may be what the rest lacked
         self._ahead: list[Note] = []  # what comes next, read in the trip that settled the last batch
         self.applies: Counter[Apply] = Counter()  # since the beginning; any thread may read it
 
     @property
     def left_alone(self) -> Set[str]:
         """Scopes that were rejected lately, the empty text for none."""
-        return self._left_alone.keys()
+        return self._lately(self._left_alone)
+
+    @property
+    def gone(self) -> Set[str]:
+        """Parts that notes name and that the giver did not have when that was looked at, which is not long ago."""
+        return self._lately(self._gone)
+
+    def _lately(self, those: dict[str, float]) -> Set[str]:
+        """Those whose time is not over; the others are forgotten."""
+        now = self._clock()
+        for name in [name for name, until in those.items() if until <= now]:
+            del those[name]
+        return those.keys()
+
+    def _till_later(self) -> float:
+        return self._clock() + self._settings.retry_seconds
 
     def _meet(self) -> None:
         """Know both stores' parts as they are now."""
-        self.giver, self.taker = giver, taker = self._ends()
+        giver, taker = self._ends()
+        self._parts = {part.name: part for part in giver.parts()}
+        self.giver, self.taker = giver, taker
         self._new = giver.engine if giver.store is Store.NEW else taker.engine  # where the ledger is
         self.notes = Notes(giver.store, giver.engine)
-        self._parts = {part.name: part for part in giver.parts()}
         self.present = PresentRows(giver.store, giver.engine, lambda: self._parts)
         self._settling = Settling(giver, taker, self.notes, self.present)
         self._whole = WholeParts(giver, taker, self.notes, self._new)
 
     def next(self, skipped: int) -> Sequence[Note]:
         """The notes to carry next, after so many that others seem to be at; none of scopes rejected lately."""
-        now = self._clock()
-        self._left_alone = {scope: until for scope, until in self._left_alone.items() if until > now}
         notes, self._ahead = self._ahead, []
         most = self._settings.batch_notes
-        return notes or self.notes.oldest(most, skipped, alone=self._left_alone, gone=self.gone)
+        return notes or self.notes.oldest(most, skipped, alone=self.left_alone, gone=self.gone)
 
     def carry(self, notes: Sequence[Note], carried: set[str] | None = None, *, looking_ahead: bool = False) -> Carried:
         """Carry over what can be of the notes; ``carried`` receives the keys.
@@ -94,6 +109,9 @@ class BatchCarrier:
             return self._carry_together(notes, carried, looking_ahead=looking_ahead)
         except StoreContended:
             return Carried(busy=len(notes))  # a deadlock with some other writer: the next round tries again
+        except StoreUnavailable:
+            self._meet()  # it may be a part that has gone, which nothing would name any more
+            raise
         except RepositoryError as error:
             return self._carry_apart(notes, error, carried)
 
@@ -109,7 +127,7 @@ class BatchCarrier:
 
     def met_strangers(self) -> bool:
         """Know the parts that something is noted of, or that they are gone; whether there was any to be met."""
-        strange = self.notes.strange(self.gone.union(self._parts)) if self.present.by_row else frozenset()
+        strange = self.notes.strange(self.gone | self._parts.keys()) if self.present.by_row else frozenset()
         self._know(strange)
         return bool(strange)
 
@@ -126,6 +144,8 @@ class BatchCarrier:
             return Carried(busy=len(notes))
         except RepositoryError as later:
             refusal = later
+        if len(scopes) == 1 and self._parted:
+            return Carried(busy=len(notes))
         if len(scopes) == 1:
             return self._rejected(scopes[0] or None, refusal)
         half = scopes[len(scopes) // 2]
@@ -150,7 +170,7 @@ class BatchCarrier:
         """Look for the parts: they are the giver's by now, or not any more."""
         if unknown:
             self._parts = {part.name: part for part in self.giver.parts()}
-            self.gone |= set(unknown) - self._parts.keys()
+            self._gone |= dict.fromkeys(set(unknown) - self._parts.keys(), self._till_later())
 
     def _carry_together(
         self, notes: Sequence[Note], carried: set[str] | None = None, *, looking_ahead: bool = False
@@ -159,18 +179,21 @@ class BatchCarrier:
         try:
             with speaking_for(self.taker.store), self.taker.engine.begin() as taking:
                 batch = self._sort_out(taking, notes)
+                self._parted = len(batch.notes) < len(notes)
                 if not batch.notes:
                     return Carried(busy=len(notes))
                 with together(taking) as trip:
                     applied, unfit, let = self._apply(trip, batch)
                     plain = not unfit and not batch.turned and applied.overtaken is None
                     if plain:  # as nearly always: the last trip takes the commit along
+                        let = self._owe(batch, unfit, let)
                         passing("catchup.before_commit")
                         trip.commit()
                 if not plain:
                     if applied.overtaken is not None and applied.overtaken():
                         raise StoreContended(f"{self.taker.store}: rows went while they were moved; try again")
                     self._settling.note_rest(taking, batch, unfit, self._parts.values())
+                    let = self._owe(batch, unfit, let)
                     passing("catchup.before_commit")
         except StandAside:
             return Carried(aside=True)
@@ -180,9 +203,7 @@ class BatchCarrier:
         passing("catchup.after_commit")
         left = len(notes) - len(batch.notes)
         ask_ahead = self._ask_ahead if looking_ahead and not left else None
-        let, self._ahead = self._settling.settle(
-            batch, unfit, let, self._parts.values(), ask_ahead, lock_seconds=self.manner.lock_seconds
-        )
+        self._ahead = self._settling.settle(batch, ask_ahead)
         passing("catchup.after_forget")
         self.applies[Apply.CARRIED] += len(batch.scopes) - let()
         if carried is not None:
@@ -195,7 +216,7 @@ class BatchCarrier:
     def _apply(self, trip: Trip, batch: Batch) -> tuple[Applied, Unfit, Callable[[], int]]:
         """Do in the taker what the batch asks for; what was unfit, and how many scopes had been refused before.
 
-        The ledger is in new: there it is kept up to date with the rows, on the way back with the notes.
+        The ledger is in new: there it is kept up to date with the rows, on the way back by ``_owe``.
         """
         applied = Applied()
         if batch.keys:
@@ -207,12 +228,19 @@ class BatchCarrier:
         fit = batch.keys - {str(row["key"]) for row in unfit}
         return applied, unfit, let_go(trip, batch.keys, fit, batch.scopes)
 
+    def _owe(self, batch: Batch, unfit: Unfit, let: Callable[[], int]) -> Callable[[], int]:
+        if self.taker.store is Store.NEW:
+            return let
+        let = self._settling.owe(batch, unfit)
+        passing("catchup.owed")
+        return let
+
     def _ask_ahead(self, trip: Trip) -> Callable[[], list[Note]]:
         most = self._settings.batch_notes
-        return self.notes.ask_oldest(trip, most, alone=self._left_alone, gone=self.gone)
+        return self.notes.ask_oldest(trip, most, alone=self.left_alone, gone=self.gone)
 
     def _rejected(self, scope: str | None, error: RepositoryError) -> Carried:
-        self._left_alone[scope or ""] = self._clock() + self._settings.retry_seconds
+        self._left_alone[scope or ""] = self._till_later()
         with speaking_for(Store.NEW), self._new.begin() as connection:
             first = reject(connection, scope, f"{type(error).__name__}: {error}")
         self.applies[Apply.REJECTED] += first

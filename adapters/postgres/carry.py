@@ -128,7 +128,8 @@ class StateCarrier:
         while latest and (notes := self._batches.notes.named(scopes, keys, rows, latest, most, alone=refused)):
             done = self._batches.carry(notes)
             if done.rejected:
-                refused |= self._batches.left_alone  # they must not hold up the others
+                # They must not hold up the others.
+                refused |= self._batches.left_alone & {note.scope or "" for note in notes}
             if self._clock() > until:
                 raise StoreTimeout(
                     f"carrying over {len(notes)} notes took longer than {timeout:.0f} s; it goes on later"

@@ -31,6 +31,7 @@ from harness.routing import Store
 # Where the stores' addresses come from: a settings file, or the environment.
 SETTING = {Store.LEGACY: "legacy.url (CROSSFADE_LEGACY_URL)", Store.NEW: "new.url (CROSSFADE_NEW_URL)"}
 
+STALE_PLAN = "0A000"  # "cached plan must not change result type", and what the server cannot do at all
 _ABSENT = {"3F000": "schema", "42P01": "table", "42703": "column", "42883": "function"}
 
 # What libpq says of a connection that did not come about, and what to do. It has no SQLSTATE for these.
@@ -99,6 +100,8 @@ def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
         return ConfigError(
             f"legacy.time_zone names no time zone that {store}'s server knows; give an IANA name, as in Europe/Berlin"
         )
+    if state.startswith("23"):
+        return InvalidRecord(f"{store}: the rule{rule} does not accept this record (SQLSTATE {state}); change it")
     if state.startswith("22"):  # here the server's own line quotes the value
         return InvalidRecord(f"{store}: a value does not fit its column (SQLSTATE {state}); change it")
     if state[:2] in {"P0", "54"}:  # a trigger's own error, whose words may quote the row, or a limit of an index
@@ -123,11 +126,24 @@ def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
         )
     if state == "42501":
         return StoreUnavailable(f"{store}: a right is missing ({said}); grant it to the user in {SETTING[store]}")
+    if state == STALE_PLAN and "cached plan" in said:
+        return StoreContended(f"{store}: a column's type has changed ({said}); try again")
     if state in {"40001", "40P01"}:
         return StoreContended(f"{store}: the transaction gave way to another one ({said}); try again")
     if state[:2] in {"08", "28", "3D", "53", "57"} or isinstance(error, psycopg.OperationalError):
         return _unreachable(store, error, said)
+    if not _is_known(state):
+        return InvalidRecord(f"{store}: a trigger refuses this record (SQLSTATE {state}); see its server's log")
     return CrossfadeError(f"{store}: unexpected SQLSTATE {state}; see its server's log, and please report it")
+
+
+def _is_known(state: str) -> bool:
+    """Whether it is one of PostgreSQL's own, and no invention of a trigger's."""
+    try:
+        psycopg.errors.lookup(state)
+    except KeyError:
+        return False
+    return True
 
 
 def _by_class(store: Store, error: psycopg.Error) -> CrossfadeError:

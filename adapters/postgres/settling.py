@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
-from sqlalchemy import ARRAY, Connection, Text, func, insert, literal, select
+from sqlalchemy import ARRAY, Connection, Text, insert, literal
 
 from adapters.postgres.batch import Batch, Giver, Taker
 from adapters.postgres.errors import speaking_for
@@ -13,10 +13,9 @@ from adapters.postgres.guarding import NO_PLACE
 from adapters.postgres.ledger import debt, quarantine
 from adapters.postgres.ledger.held_back import let_go
 from adapters.postgres.notes import Note, Notes, forget
-from adapters.postgres.part import REASON, Part, these
+from adapters.postgres.part import REASON, Part
 from adapters.postgres.present import PresentRows
 from adapters.postgres.schema import dirty
-from adapters.postgres.scope_locks import milliseconds
 from adapters.postgres.taking import Applied
 from adapters.postgres.trip import Trip, together
 from harness.failpoints import passing
@@ -26,8 +25,8 @@ Unfit = list[dict[str, str | None]]
 
 
 class Settling:
-    """Of one direction. The ledger is in new: to there it is kept up to date with the rows, on the way back with the
-    notes.
+    """Of one direction. The ledger is in new: to there it is kept up to date with the rows, on the way back before
+    them, in a transaction of its own.
     """
 
     def __init__(self, giver: Giver, taker: Taker, notes: Notes, present: PresentRows) -> None:
@@ -49,35 +48,26 @@ class Settling:
             ]
             taking.execute(insert(dirty), notes)
 
-    def settle(
-        self,
-        batch: Batch,
-        unfit: Unfit,
-        let: Callable[[], int],
-        parts: Iterable[Part],
-        ask_ahead: Callable[[Trip], Callable[[], list[Note]]] | None,
-        *,
-        lock_seconds: float | None,
-    ) -> tuple[Callable[[], int], list[Note]]:
-        """Settle the notes; of new's, hold what legacy cannot, and let go of the rest.
+    def owe(self, batch: Batch, unfit: Unfit) -> Callable[[], int]:
+        """Of new's records, hold what legacy cannot, and let go of the rest; how many scopes had been refused before.
 
-        How many scopes had been refused before, and the notes that ``ask_ahead`` found, which are to be carried next.
-        ``lock_seconds``: how long it waits for a record that somebody else has locked; None, for ever.
+        Under the locks of the taker that the batch was carried with, and before that ends: whoever carries one of the
+        records next, decides next. A record that has gone meanwhile is let go of with the note of that.
         """
-        back = self._giver.store is Store.NEW
         # The others are new-only, and nobody's debt.
-        owed = [row for row in unfit if row["reason"] != NO_PLACE] if back else []
+        owed = [row for row in unfit if row["reason"] != NO_PLACE]
         with speaking_for(self._giver.store), self._notes.settling(whole=bool(owed)) as giving:
-            if owed and lock_seconds is not None:
-                giving.execute(select(func.set_config("lock_timeout", milliseconds(lock_seconds), True)))
-            there = _held_as_debt(giving, owed, parts)
+            debt.hold(giving, owed)
             with together(giving) as trip:
-                if back:
-                    let = let_go(trip, batch.keys - there, (), batch.scopes)
-                forgotten = forget(trip, batch.notes)
-                ahead = list if ask_ahead is None else ask_ahead(trip)
+                return let_go(trip, batch.keys - {str(row["key"]) for row in owed}, (), batch.scopes)
+
+    def settle(self, batch: Batch, ask_ahead: Callable[[Trip], Callable[[], list[Note]]] | None) -> list[Note]:
+        """Settle the notes; those that ``ask_ahead`` found, which are to be carried next."""
+        with speaking_for(self._giver.store), self._notes.settling(whole=False) as giving, together(giving) as trip:
+            forgotten = forget(trip, batch.notes)
+            ahead = list if ask_ahead is None else ask_ahead(trip)
         # Where some had gone already another worker is about: what it has in hand is not to be taken up twice.
-        return let, ahead() if forgotten() else []
+        return ahead() if forgotten() else []
 
     def _keep_local_keys(self, batch: Batch, parts: Iterable[Part]) -> None:
         keep = {part.name: part.keep for part in parts if part.keep is not None}
@@ -107,19 +97,3 @@ def unfit_of(batch: Batch, applied: Applied) -> Unfit:
                 {"key": key, "part": row.part_, "local": row.local, "scope": row.scope_, "reason": str(reason)}
             )
     return found
-
-
-def _held_as_debt(giving: Connection, owed: Unfit, parts: Iterable[Part]) -> frozenset[str]:
-    """Hold of new's records what legacy cannot; those of them that are still there."""
-    there = _still_there(giving, [str(row["key"]) for row in owed], parts)
-    debt.hold(giving, [row for row in owed if row["key"] in there])
-    return there
-
-
-def _still_there(giving: Connection, keys: Collection[str], parts: Iterable[Part]) -> frozenset[str]:
-    """Those of the records that the giver still has; none of them goes before the transaction ends."""
-    found: set[str] = set()
-    for part in parts if keys else ():
-        own = select(part.local).where(part.where_local(these(keys)))
-        found |= set(giving.execute(own.with_for_update(read=True, key_share=True)).scalars())
-    return frozenset(found)

@@ -17,6 +17,8 @@ from psycopg.rows import BaseRowFactory, namedtuple_row, tuple_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from adapters.postgres.errors import STALE_PLAN
+
 LOOKING_UP = ", ".join(
     f"set_config('{name}', '{value}', true)"
     for name, value in (
@@ -126,7 +128,8 @@ def together(connection: Connection) -> Iterator[Trip]:
         failed = failed or error
     if failed is None:
         return
-    if driver.closed:
+    stale = isinstance(failed, psycopg.Error) and failed.sqlstate == STALE_PLAN
+    if driver.closed or stale:  # another connection plans its statements anew
         connection.invalidate(failed)
     elif not connection.in_transaction():  # SQLAlchemy takes a commit that never came about for one that failed
         with suppress(psycopg.Error):  # if it has died now, whoever uses it next is told
