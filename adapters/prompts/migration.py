@@ -28,7 +28,6 @@ from adapters.postgres.digest import TableSide
 from adapters.postgres.fence import RouteFences
 from adapters.postgres.guard import attach_guard
 from adapters.postgres.ledger.evidence import EvidenceBook
-from adapters.postgres.ledger.journal import JournalBook
 from adapters.postgres.ledger.pauses import PauseBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
 from adapters.postgres.part import Part, these
@@ -103,10 +102,6 @@ class Stores(Standing):
     def guard_new(self, *, loading: bool) -> None:
         """Guard new's table. Where writes do not move, nothing is carried back, and nothing noted."""
         attach_guard(self.new, Store.NEW, self.giving_part, noting=self.reading.by_type, loading=loading)
-
-    @cached_property
-    def journal(self) -> JournalBook:
-        return JournalBook(self.new)
 
     @property
     def fences(self) -> RouteFences:

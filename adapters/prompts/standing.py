@@ -17,7 +17,7 @@ from adapters.postgres.fence_holders import fence_holders
 from adapters.postgres.guard import guard_mode, is_guarded
 from adapters.postgres.ledger.checkpoints import finished_parts
 from adapters.postgres.ledger.evidence import EvidenceBook
-from adapters.postgres.ledger.journal import read_stand
+from adapters.postgres.ledger.journal import JournalBook, read_stand
 from adapters.postgres.ledger.lags import LagBook
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
@@ -58,6 +58,10 @@ class Standing:
     def phases(self) -> PhaseBook:
         return PhaseBook(self.new)
 
+    @cached_property
+    def journal(self) -> JournalBook:
+        return JournalBook(self.new)
+
     @property
     def phase(self) -> Phase:
         """The phase now; IDLE where nothing is prepared."""
@@ -70,7 +74,9 @@ class Standing:
         """Refused unless the migration has come as far as ``phase``."""
         present = self.phase
         if not at_least(present, phase):
-            raise Refused(f"the migration is {present}, and this needs {phase}. Next: {NEXT_STEP[present]}")
+            half_done = present is not Phase.IDLE and self.journal.pending() is not None
+            following = "crossfade resume, for an act is half done" if half_done else NEXT_STEP[present]
+            raise Refused(f"the migration is {present}, and this needs {phase}. Next: {following}")
 
     @property
     def left(self) -> tuple[Store, ...]:

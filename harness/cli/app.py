@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.config import load
@@ -90,7 +91,7 @@ def command(
                 with _stopping(app.stop):
                     function(app, **arguments)
             except CrossfadeError as error:
-                log.print(f"[bold red]crossfade:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+                log.print(f"[bold red]crossfade:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
                 sys.exit(error.exit_code)
             except (click.ClickException, click.Abort):
                 raise  # click's own: a usage error, or a question that was answered with Ctrl-C
@@ -192,7 +193,7 @@ def facts(rows: Mapping[str, object]) -> Table:
     table.add_column(style="dim")
     table.add_column()
     for name, value in rows.items():
-        table.add_row(name.replace("_", " "), _plain(_said(value)))
+        table.add_row(name.replace("_", " "), escape(_said(value)))
     return table
 
 
@@ -209,11 +210,6 @@ def _said(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_said, value)) or "none"
     return "none" if value is None else str(value)
-
-
-def _plain(text: str) -> str:
-    """Text that rich must not read as markup."""
-    return text.replace("[", "\\[")
 
 
 def _silence(stream: IO[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from adapters.prompts.assessment.assess import BLOCKS, DECIDE, NOTE, Assessment
@@ -37,13 +38,13 @@ def show(out: Console, found: Assessment) -> None:
         tenants.add_column(name, justify="right")
     for each in found.tenants:
         counts = (each.rows, each.enabled, each.projects, each.longest_content, sum(each.reasons.values()))
-        tenants.add_row(each.tenant.replace("[", "\\["), *(f"{n:,}" for n in counts))
+        tenants.add_row(escape(each.tenant), *(f"{n:,}" for n in counts))
     out.print(tenants)
     out.print(estimated(found.estimate))
     findings = Table("", "what was found", "for example", box=None)
     for finding in found.findings:
         severity = f"[{_COLOURS[finding.severity]}]{finding.severity}[/]"
-        findings.add_row(severity, finding.text.replace("[", "\\["), ", ".join(finding.examples).replace("[", "\\["))
+        findings.add_row(severity, escape(finding.text), escape(", ".join(finding.examples)))
     out.print(findings)
     out.print(f"[bold]{found.recommendation}[/]", highlight=False)
     out.print(found.settings_to_copy, markup=False, highlight=False, soft_wrap=True)  # to be copied as it stands

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import Engine
 
@@ -230,7 +231,7 @@ def show(out: Console, found: Baseline, document: dict[str, Any]) -> None:
         out.print("Whole answers differ: find out why. No rule is proposed, for it would hide what is missing.")
     if document["toml"]:
         out.print("To excuse it, put this into crossfade.toml; nothing is excused until you do:\n")
-        out.print(document["toml"].replace("[", "\\["), highlight=False, soft_wrap=True)
+        out.print(escape(document["toml"]), highlight=False, soft_wrap=True)
 
 
 _SAID = {

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 from rich.console import Console
+from sqlalchemy import Connection, func, select
 
 from adapters.postgres.capture import note
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.fence import read_authority
+from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores, opened
 from harness.catchup import drain
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
 from harness.cli.verify import verify_stores
-from harness.errors import IllegalPhase, MismatchFound
+from harness.errors import IllegalPhase, MismatchFound, Refused
 from harness.phases import NEXT_STEP, Phase
 from harness.records import FieldDifference, Kind, RowDifference, Verdict
 from harness.routing import Store, group
@@ -97,18 +101,23 @@ def judge(app: App, stores: Stores) -> tuple[Verdict, list[Repair]]:
 
 
 def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict[str, Any]:
-    """Note the rows as dirty where authority is, let catch-up carry them over, and verify again."""
+    """Note the rows as dirty where authority is, let catch-up carry them over, and verify again.
+
+    Raises Refused if authority over one of them has moved since it was looked at: it would be made equal the other way.
+    """
     with command_lock(stores.new, "repair"):
         _refuse_complete(stores)  # again: the question may have stood open for long
-        AuditBook(stores.new).add(actor(), "repair", reason, {"rows": _by_kind(plan)})
         of_legacy = [each.difference for each in plan if each.authority is Store.LEGACY]
         keys = [each.key for each in of_legacy]
         with speaking_for(Store.LEGACY), stores.legacy.begin() as legacy:
+            _hold_authority(legacy, Store.LEGACY, stores, of_legacy)
             places = stores.queue.places(keys) | stores.places(legacy, keys)
             note(legacy, [_note(each, places) for each in of_legacy])
         of_new = [each.difference for each in plan if each.authority is Store.NEW]
         with speaking_for(Store.NEW), stores.new.begin() as new:
+            _hold_authority(new, Store.NEW, stores, of_new)
             note(new, [_note(each, {each.key: (stores.giving_part.name, each.key)}) for each in of_new])
+        AuditBook(stores.new).add(actor(), "repair", reason, {"rows": _by_kind(plan)})
         drain(
             stores.carrier,
             stop=app.stop,
@@ -119,6 +128,19 @@ def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict
         after = verify_stores(app, stores)
     left = after.missing + after.extra + after.different + after.unaccounted
     return {"changed": True, "verdict": after.verdict.value, "left": left}
+
+
+def _hold_authority(connection: Connection, store: Store, stores: Stores, planned: Sequence[RowDifference]) -> None:
+    """Keep authority where it is until the transaction ends; what is noted by then is carried before it moves."""
+    connection.execute(select(func.pg_advisory_xact_lock_shared(*FENCE)))
+    route = replace(stores.routes.view().route, **read_authority(connection, store))
+    # What is misplaced is made as legacy has it, wherever authority is.
+    scopes = {each.scope for each in planned if each.scope is not None and each.kind is not Kind.MISPLACED}
+    if moved := sorted(scope for scope in scopes if route.authority(scope) is not store):
+        raise Refused(
+            f"authority over {len(moved)} of the scopes, {moved[0]} for one, has moved from {store} to {store.other} "
+            "since the rows were looked at; no row was changed. Run crossfade repair again"
+        )
 
 
 def _refuse_complete(stores: Stores) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from adapters.prompts.migration import opened
@@ -60,7 +61,7 @@ def report(app: App, output: Path, show_values: bool, check: Path | None) -> Non
 def show(out: Console, gates: tuple[Gate, ...], files: tuple[Path, ...]) -> None:
     table = Table("gate", "verdict", "evidence", box=None)
     for gate in gates:
-        table.add_row(gate.name, MARKS[gate.verdict], gate.evidence.replace("[", "\\["))
+        table.add_row(gate.name, MARKS[gate.verdict], escape(gate.evidence))
     out.print(table)
     out.print(f"verdict: {MARKS[decide(gates)]}")
     for file in files:

@@ -176,6 +176,11 @@ class TestSettings:
         """A file that was asked for must be there."""
         assert_refused(invoke("status", "--config", "absent.toml"), 2, "absent.toml")
 
+    @pytest.mark.parametrize("name", [r"\[/x].toml", r"a\\[/b]", "[red]x[/]", "x\\"])
+    def test_a_name_that_could_be_read_as_markup(self, name: str) -> None:
+        """What others have named stands in a message as it is, and breaks none."""
+        assert_refused(invoke("status", "--config", name), 2, name)
+
     def test_init_never_overwrites(self, elsewhere: Path) -> None:
         """A settings file that is there stays as it is."""
         file = elsewhere / "mine.toml"

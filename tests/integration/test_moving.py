@@ -364,6 +364,24 @@ def test_repair_goes_towards_the_store_with_authority(verified: Migration) -> No
     assert verified.sql(f"SELECT count(*) FROM {TABLE} WHERE genai_prompt = 'rotten'")[0][0] == 0
 
 
+def test_repair_does_not_go_the_other_way_when_authority_has_moved(verified: Migration) -> None:
+    """Its question stood open while somebody rolled back: what it said it would overwrite with is not overwritten."""
+    stores = verified.stores
+    ramp(verified, 100.0)
+    cut_over(verified)
+    with stores.legacy.begin() as connection:
+        connection.execute(text("SET LOCAL crossfade.applying = 'on'"))
+        connection.execute(text(f"UPDATE {TABLE} SET genai_prompt = 'rotten' WHERE project_id = 1"))
+    found = plan_repair(verified.app, stores)
+    assert {each.act for each in found} == {"overwrite in legacy with what new has"}
+    roll_back(verified.app, stores, "a test")
+    with pytest.raises(Refused, match="has moved from new to legacy since"):
+        carry_out_repair(verified.app, stores, found, "a test")
+    assert verified.new_sql("SELECT count(*) FROM prompts WHERE content = 'rotten'") == [(0,)]
+    assert verified.drain() == 0
+    assert verified.new_sql("SELECT count(*) FROM prompts WHERE content = 'rotten'") == [(0,)]
+
+
 def test_rogue_writes_are_kept_and_healed(verified: Migration) -> None:
     """Guard mode record: the write passes, is filed with its rows and counted, and the authority's state comes back."""
     ramp(verified, 100.0)

@@ -91,6 +91,13 @@ def test_the_same_command_goes_on(moving: Migration, loser: Store) -> None:
     assert_with(moving, loser.other)
 
 
+def test_what_has_to_wait_for_it_names_resume(moving: Migration, loser: Store) -> None:
+    """Whoever goes on to the next step is told of the one that is half done, and not to begin it anew."""
+    kill_at(moving, loser, "move.gained")
+    done = crossfade(moving.app.settings, "complete", "--dry-run")
+    assert (done.returncode, "crossfade resume" in done.stderr) == (4, True), done.stderr
+
+
 @pytest.mark.parametrize("point", ["recover.judged", "recover.gained"])
 def test_recovery_can_be_killed_too(moving: Migration, loser: Store, point: str) -> None:
     """A recovery that dies half-way is itself recovered."""

@@ -1,4 +1,4 @@
-"""Rollback debt: records of new that legacy cannot hold, and why. Written when their notes are settled.
+"""Rollback debt: records of new that legacy cannot hold, and why. Written under legacy's locks, before its commit.
 
 What a rollback leaves behind is debt no more: its row is kept apart, once for each time (``left_behind``).
 """
