@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager, suppress
 from threading import Event
 
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement
 
 from adapters.postgres.batch import Giver, StaleParts, Taker
 from adapters.postgres.batch_carrier import BatchCarrier
-from adapters.postgres.notes import Choice, Rows
+from adapters.postgres.notes import Choice, Note, Rows
 from adapters.postgres.scope_locks import Manner
 from adapters.postgres.trip import Trip
 from harness.catchup import Carried
@@ -88,7 +88,8 @@ class StateCarrier:
     def drain_chosen(self, choice: Choice, until: float) -> frozenset[str]:
         """Carry over every note of a choice; the keys that were carried.
 
-        Raises StoreTimeout when the clock passes ``until``, and Refused for a scope that is not accepted.
+        Raises StoreTimeout when the clock passes ``until``, and Refused for a scope that is not accepted, and for notes
+        of a part that is not there any more.
         """
         carried: set[str] = set()
         while notes := self._batches.notes.chosen(choice):
@@ -100,6 +101,7 @@ class StateCarrier:
                     f"{self._batches.giver.store}: {len(notes)} notes or more could not be carried over in time"
                 )
             if not done.notes:
+                self._refuse_gone(notes)
                 self._pause.wait(_PAUSE)
         return frozenset(carried)
 
@@ -119,6 +121,7 @@ class StateCarrier:
         """Carry over all that is noted now for the scopes and keys, waiting for workers that have them in hand.
 
         Raises StoreUnavailable, StoreTimeout after ``timeout`` seconds, or the refusal of a scope that is not accepted.
+        Refused for notes of a part that is not there any more.
         """
         until, refused, most = self._clock() + timeout, set[str](), self._settings.batch_notes
         latest = self._batches.notes.latest()
@@ -135,6 +138,7 @@ class StateCarrier:
                     f"carrying over {len(notes)} notes took longer than {timeout:.0f} s; it goes on later"
                 )
             if not done.notes:
+                self._refuse_gone(notes)
                 self._pause.wait(_PAUSE)  # another worker has them in hand, for milliseconds
         if refused:
             raise CrossfadeError(
@@ -155,3 +159,12 @@ class StateCarrier:
     def noted_in(self, key: Hashable) -> Collection[Store]:
         """The store that gives, if something is noted for the key there."""
         return frozenset() if self.is_settled(None, key) else {self._batches.giver.store}
+
+    def _refuse_gone(self, notes: Sequence[Note]) -> None:
+        """What is noted of a part that has gone is never carried: whoever waits for that is told."""
+        parts, store = {note.part for note in notes}, self._batches.giver.store
+        if parts <= self._batches.gone:
+            raise Refused(
+                f"{len(notes)} notes of {store} are of {', '.join(sorted(parts))}, which is not there any more. If it "
+                f"was dropped for good, delete the rows of this part from crossfade.dirty in {store}"
+            )

@@ -22,7 +22,7 @@ from adapters.prompts.dispatch_rows import legacy_id
 from adapters.prompts.migration import opened
 from adapters.prompts.prompt import Prompt, PromptType
 from harness.catchup import Carried, follow
-from harness.errors import CrossfadeError
+from harness.errors import CrossfadeError, Refused
 from harness.failpoints import passing
 from harness.records import Verdict
 from harness.routing import Store
@@ -214,6 +214,37 @@ def test_a_follower_goes_on_when_a_tenant_is_dropped(carried_migration: Migratio
             carried_migration.sql(f"DELETE FROM {TABLE}")
         with followed(worker, []):
             until(lambda: worker.notes_left() == 0)
+
+
+@pytest.mark.parametrize("command", [("ramp", "50"), ("ramp", "100")])
+def test_what_is_noted_of_a_dropped_tenant_is_named_where_a_move_waits_for_it(
+    carried_migration: Migration, command: tuple[str, ...]
+) -> None:
+    """Nobody can carry it: no move waits for that, and none goes on as if it had been."""
+    carried_migration.prompt()
+    carried_migration.prompt("umbra")
+    assert carried_migration.drain() == 0
+    assert carried_migration.verify().verdict is Verdict.PASS
+    carried_migration.sql("TRUNCATE dispatch_organization_umbra.prompt")
+    carried_migration.sql("DROP SCHEMA dispatch_organization_umbra CASCADE")
+    carried_migration.sql("DELETE FROM dispatch_core.organization WHERE slug = 'umbra'")
+    told = "are of umbra, which is not there any more"
+    done = crossfade(carried_migration.app.settings, *command)
+    assert (done.returncode, told in done.stderr) == (4, True), done.stderr
+    carried_migration.sql("DELETE FROM crossfade.dirty WHERE part = 'umbra'")
+    done = crossfade(carried_migration.app.settings, *command)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_router_does_not_wait_for_what_is_noted_of_a_dropped_tenant(carried_migration: Migration) -> None:
+    number = carried_migration.prompt("umbra")
+    carried_migration.sql("DROP SCHEMA dispatch_organization_umbra CASCADE")
+    carried_migration.sql("DELETE FROM dispatch_core.organization WHERE slug = 'umbra'")
+    with (
+        opened(carried_migration.app.settings, bulk=True) as stores,
+        pytest.raises(Refused, match="are of umbra, which is not there any more"),
+    ):
+        stores.carrier.carry(["umbra/project-1/incident-summary"], [str(legacy_id("umbra", number))], timeout=60)
 
 
 def test_a_tenant_that_comes_back_is_carried_again(carried_migration: Migration) -> None:
