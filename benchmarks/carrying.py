@@ -1,8 +1,9 @@
 """What guard and capture cost a writer, and whether catch-up outruns the writers.
 
 Short laps without triggers, with guard and capture, and with a trigger that does nothing but note a constant (the bare
-limit of what is noted by triggers) take turns, so that the machine's noise hits all of them. What the laps with
-capture have noted is then drained by one, two or four processes. No catch-up runs while writers are timed.
+limit of what is noted by triggers) take turns, so that the machine's noise hits all of them; what the triggers cost is
+told of all laps, and of those in which the machine kept its speed. What the laps with capture have noted is then
+drained by one, two or four processes. No catch-up runs while writers are timed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from benchmarks.crew import WRITERS, Drained, Hand, Writers, carry, hired
+from benchmarks.crew import WRITERS, Drained, Hand, Watcher, Writers, carry, hired
+from benchmarks.machine import Speed
 from benchmarks.row import Row
 from benchmarks.stage import staged
 from benchmarks.writer import Report
@@ -32,15 +34,15 @@ def measure(manner: str) -> list[Row]:
         stage = stack.enter_context(staged(time.monotonic))
         writers = Writers(stage, stack, manner)
         workers = hired(stack, [Hand(carry, stage.settings) for _ in range(max(CREWS))])
-        rows = _one_way(writers, workers, Store.LEGACY)
+        rows = _one_way(writers, workers, Watcher(stack), Store.LEGACY)
         stage.settle(time.monotonic)
         stage.ramp(100)
-        rows += _one_way(writers, workers, Store.NEW)
+        rows += _one_way(writers, workers, Watcher(stack), Store.NEW)
         stage.settle(time.monotonic)
     return rows
 
 
-def _one_way(writers: Writers, workers: Sequence[Hand], store: Store) -> list[Row]:
+def _one_way(writers: Writers, workers: Sequence[Hand], watcher: Watcher, store: Store) -> list[Row]:
     bare, noting, guarded = list[Report](), list[Report](), list[Report]()
     drained: dict[int, list[tuple[Carried, float]]] = defaultdict(list)
     writers.write(store.value, 0.5)  # so that plans, caches and the workers' statements are warm
@@ -53,11 +55,19 @@ def _one_way(writers: Writers, workers: Sequence[Hand], store: Store) -> list[Ro
             guarded += writers.write(store.value, LAP_SECONDS)
             noting += writers.write(f"noting {store}", LAP_SECONDS)
         drained[crew].append(_drain(workers[:crew], store))
+    speed = watcher.end()
+    kept_off, kept_on = _each(_kept(bare, speed)), _each(_kept(guarded, speed))
     off, limit, on = _each(bare), _each(noting), _each(guarded)
     rows = [
         Row(f"{store}: a write, no trigger", off, note=_rate(off, "writes")),
         Row(f"{store}: a write, a constant noted", limit, note=f"{_rate(limit, 'writes')}, {off / limit:.2f}"),
         Row(f"{store}: a write, guard and capture", on, off / TRIGGERS_GOAL, f"{_rate(on, 'writes')}, {off / on:.2f}"),
+        Row(
+            f"{store}: the same, machine at its speed",
+            kept_on,
+            kept_off / TRIGGERS_GOAL,
+            f"{_rate(kept_on, 'writes')}, {kept_off / kept_on:.2f}",
+        ),
     ]
     for crew, found in sorted(drained.items()):
         seconds = sum(took for _, took in found)
@@ -84,6 +94,11 @@ def _drain(workers: Sequence[Hand], store: Store) -> tuple[Carried, float]:
 def _each(reports: Sequence[Report]) -> float:
     """Microseconds of one write, all writers taken together."""
     return sum(report.seconds for report in reports) / WRITERS / sum(len(report.took) for report in reports) * 1e6
+
+
+def _kept(reports: Sequence[Report], speed: Speed) -> list[Report]:
+    """The reports of laps in which the machine kept its speed; all of them, if it never did."""
+    return [each for each in reports if speed.kept(each.ended[-1] - each.seconds, each.ended[-1])] or list(reports)
 
 
 def _rate(microseconds: float, what: str) -> str:
