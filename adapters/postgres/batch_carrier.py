@@ -176,6 +176,7 @@ class BatchCarrier:
         self, notes: Sequence[Note], carried: set[str] | None = None, *, looking_ahead: bool = False
     ) -> Carried:
         passing("catchup.before_apply")
+        self._parted = False  # what refuses before that is known is not what others have in hand
         try:
             with speaking_for(self.taker.store), self.taker.engine.begin() as taking:
                 batch = self._sort_out(taking, notes)

@@ -31,7 +31,7 @@ from harness.routing import Store
 # Where the stores' addresses come from: a settings file, or the environment.
 SETTING = {Store.LEGACY: "legacy.url (CROSSFADE_LEGACY_URL)", Store.NEW: "new.url (CROSSFADE_NEW_URL)"}
 
-STALE_PLAN = "0A000"  # "cached plan must not change result type", and what the server cannot do at all
+STALE_PLAN = "0A000"  # a prepared statement's columns have changed their types, or what the server cannot do at all
 _ABSENT = {"3F000": "schema", "42P01": "table", "42703": "column", "42883": "function"}
 
 # What libpq says of a connection that did not come about, and what to do. It has no SQLSTATE for these.
@@ -126,7 +126,7 @@ def _by_state(store: Store, error: psycopg.Error) -> CrossfadeError:
         )
     if state == "42501":
         return StoreUnavailable(f"{store}: a right is missing ({said}); grant it to the user in {SETTING[store]}")
-    if state == STALE_PLAN and "cached plan" in said:
+    if state == STALE_PLAN and error.diag.source_function == "RevalidateCachedQuery":  # whatever language it speaks
         return StoreContended(f"{store}: a column's type has changed ({said}); try again")
     if state in {"40001", "40P01"}:
         return StoreContended(f"{store}: the transaction gave way to another one ({said}); try again")

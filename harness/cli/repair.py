@@ -107,6 +107,8 @@ def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict
     """
     with command_lock(stores.new, "repair"):
         _refuse_complete(stores)  # again: the question may have stood open for long
+        # First: evidence begins anew with it (docs/adr/0008), also if this dies when rows have been noted.
+        AuditBook(stores.new).add(actor(), "repair", reason, {"rows": _by_kind(plan)})
         of_legacy = [each.difference for each in plan if each.authority is Store.LEGACY]
         keys = [each.key for each in of_legacy]
         with speaking_for(Store.LEGACY), stores.legacy.begin() as legacy:
@@ -117,7 +119,6 @@ def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict
         with speaking_for(Store.NEW), stores.new.begin() as new:
             _hold_authority(new, Store.NEW, stores, of_new)
             note(new, [_note(each, {each.key: (stores.giving_part.name, each.key)}) for each in of_new])
-        AuditBook(stores.new).add(actor(), "repair", reason, {"rows": _by_kind(plan)})
         drain(
             stores.carrier,
             stop=app.stop,

@@ -170,6 +170,26 @@ def test_a_scope_that_another_has_in_hand_is_no_refusal(carried_migration: Migra
     assert carried_migration.verify().verdict is Verdict.PASS
 
 
+def test_a_conflict_is_a_refusal_whatever_others_had_in_hand_before(carried_migration: Migration) -> None:
+    """Both stores have a record of their own under one id, which is found out while the batch is sorted out."""
+    number = carried_migration.prompt(project=1)
+    assert carried_migration.drain() == 0
+    stores = carried_migration.stores
+    carrier = stores.carrier_from(Store.LEGACY)
+    carried_migration.prompt(project=2, genai_type=3)
+    carried_migration.prompt(project=2, genai_type=4)
+    with stores.new.begin() as other:
+        scope = "acme/project-2/signal-analysis"
+        other.execute(select(func.pg_advisory_xact_lock(17392, func.hashtext(scope).op("&")(1023))))
+        assert carrier.carry_batch().busy
+    assert carried_migration.drain() == 0
+    carried_migration.route(0.0, **{"acme/project-3/incident-summary": "new"})
+    elsewhere = "UPDATE prompts SET project_id = 'acme/project-3/incident-summary' WHERE id = :id"
+    carried_migration.behind(elsewhere, id=legacy_id("acme", number))
+    carried_migration.sql(f"UPDATE {TABLE} SET genai_prompt = 'again' WHERE id = :id", id=number)
+    assert carrier.carry_batch().rejected == 1
+
+
 def test_a_refusal_is_told_of_those_who_asked_for_the_scope(carried_migration: Migration) -> None:
     """A scope that was refused a while ago, and carried since, is no refusal of the next call."""
     squat = "INSERT INTO prompts (name, content, type, project_id, enabled) VALUES ('x', 'x', 'custom', :scope, true)"
