@@ -13,20 +13,16 @@ from typing import Any
 
 from psycopg import sql
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     Connection,
     Engine,
     Insert,
-    Integer,
     Select,
     Subquery,
     Table,
     Text,
-    Uuid,
     and_,
     cast,
-    collate,
     false,
     func,
     insert,
@@ -43,7 +39,7 @@ from sqlalchemy.schema import CreateIndex, Index
 
 from adapters.postgres import triggers
 from adapters.postgres.authority import ROUTE
-from adapters.postgres.part import Part
+from adapters.postgres.part import Part, alike
 from adapters.postgres.schema import dirty
 from harness.errors import Refused
 from harness.failpoints import passing
@@ -145,10 +141,10 @@ def stays(part: Part) -> ColumnElement[bool]:
     """
     old, new = triggers.row_named("OLD", part.table), triggers.row_named("NEW", part.table)
     keys = [c.key for c in part.table.primary_key]
-    alike = [_alike(getattr(old, key), getattr(new, key)) for key in dict.fromkeys([*keys, *(part.scope_by or ())])]
+    same = [alike(getattr(old, key), getattr(new, key)) for key in dict.fromkeys([*keys, *(part.scope_by or ())])]
     if part.scope_by is None:
-        alike.append(part.scope_of(old).is_not_distinct_from(part.scope_of(new)))
-    return and_(*alike)
+        same.append(part.scope_of(old).is_not_distinct_from(part.scope_of(new)))
+    return and_(*same)
 
 
 def missing(part: Part, row: str) -> ColumnElement[bool]:
@@ -156,13 +152,6 @@ def missing(part: Part, row: str) -> ColumnElement[bool]:
     key, *_ = part.table.primary_key
     absent: ColumnElement[bool] = getattr(triggers.row_named(row, part.table), key.key).is_(None)
     return absent
-
-
-def _alike(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether two values are the same when written out, which not all types' own equality says (1.0 and 1.00)."""
-    if isinstance(old.type, Integer | Uuid | Boolean):
-        return old == new
-    return collate(cast(old, Text), "C") == collate(cast(new, Text), "C")
 
 
 def row_of(part: Part, name: str) -> Subquery:

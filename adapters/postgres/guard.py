@@ -64,10 +64,10 @@ def _guard(engine: Engine, store: Store, part: Part, *, noting: bool = True, loa
         Trigger("zz_crossfade_guard", "BEFORE INSERT OR UPDATE OR DELETE", by_row, function, last=True),
         Trigger("zz_crossfade_guard_truncate", "BEFORE TRUNCATE", by_statement, function),
     ]
-    if part.unholdable is not None:
+    if part.holding is not None:
         holdable = triggers.function_name("holdable", part.table)
         functions[holdable] = Function(function_of(store, part, schema))
-        columns = ", ".join(part.table.c[name].name for name in part.unholdable_by)
+        columns = ", ".join(part.table.c[name].name for name in part.holding.by)
         occasion, manner = f"AFTER INSERT OR UPDATE OF {columns}", f"DEFERRABLE INITIALLY DEFERRED {by_row}"
         standing.append(Trigger("crossfade_holdable", occasion, manner, holdable, constraint=True))
     return Attachment("the guard", part.table, functions, tuple(standing), ("crossfade_fence",), loading)

@@ -225,9 +225,9 @@ class _GuardText:
 
     def _is_nobodys(self, row: Any) -> str:
         """Whether the other store has no place for the row, so that no authority is moved with it."""
-        if self.part.unholdable is None:
+        if self.part.holding is None:
             return "false"
-        return f"coalesce(({self._sql(self.part.unholdable(row))}) = '{NO_PLACE}', false)"
+        return f"coalesce(({self._sql(self.part.holding.unholdable(row))}) = '{NO_PLACE}', false)"
 
     def _keep(self) -> str:
         values = {

@@ -13,16 +13,21 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    Boolean,
     ColumnElement,
+    DateTime,
     Delete,
     FromClause,
     Insert,
+    Integer,
     Select,
     Table,
     Text,
+    Uuid,
     any_,
     case,
     cast,
+    collate,
     literal,
     literal_column,
     null,
@@ -43,6 +48,30 @@ def texts(name: str) -> ColumnElement[Any]:
 def these(values: Iterable[str]) -> ColumnElement[Any]:
     """The values as an array of text."""
     return literal(sorted(values), ARRAY(Text))
+
+
+def alike(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether two values are the same when written out, which not all types' own equality says (1.0 and 1.00)."""
+    if isinstance(one.type, Integer | Uuid | Boolean | DateTime):
+        return one == other
+    return collate(cast(one, Text), "C") == collate(cast(other, Text), "C")
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Which rows of a table the other store could not hold. A row is whatever has the table's columns as attributes.
+
+    ``unholdable``: of a row, the name of why, or NULL.
+    ``by``: the columns on which that depends; and it may depend on what stands beside the row.
+    ``stays``: true only of an UPDATE, told by the row before and after, that made nothing unholdable.
+    ``alone``: true only of a row that could be held whatever stood beside it; no query. Both need not be true of each
+    such, but should be of nearly all: they are what a writer pays for, and where neither is true, ``unholdable`` tells.
+    """
+
+    unholdable: Callable[[Any], ColumnElement[Any]]
+    by: tuple[str, ...]
+    stays: Callable[[Any, Any], ColumnElement[bool]]
+    alone: Callable[[Any], ColumnElement[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +103,7 @@ class Part:
     ``scope_by``: every column on which that depends, and it on nothing else; None where that is not said, and then both
     scopes are computed and compared for each UPDATE of a row.
     ``cascaded``: for a row that is being deleted, whether its owner is gone and took it along, if rows have owners.
-    ``unholdable``: for rows of the table's shape, the name of why the other store cannot hold them, or NULL; None
-    where ``canonical`` says all there is to say. ``unholdable_by``: the columns on which that depends.
+    ``holding``: which rows the other store could not hold; None where ``canonical`` says all there is to say.
     ``whole_scopes``: one row's change may change what is carried of its siblings, so whole scopes are carried.
     """
 
@@ -94,8 +122,7 @@ class Part:
     scope_by: tuple[str, ...] | None = None
     where_scopes: Callable[[ColumnElement[Any]], ColumnElement[bool]] | None = None
     cascaded: Callable[[Any], ColumnElement[bool]] | None = None
-    unholdable: Callable[[Any], ColumnElement[Any]] | None = None
-    unholdable_by: tuple[str, ...] = ()
+    holding: Holding | None = None
     staying: Callable[[FromClause], Select[Any]] | None = None
     guessed: Callable[[str], str] | None = None
     forget: Callable[[FromClause], Delete] | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from psycopg import sql
 from sqlalchemy import Connection, Engine, Table, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -16,8 +17,8 @@ from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.audit import write
 from adapters.postgres.ledger.opening import ledger
 from adapters.postgres.ledger.tables import route
-from adapters.postgres.schema import route_copy
-from adapters.postgres.triggers import patiently
+from adapters.postgres.schema import SCHEMA, route_copy
+from adapters.postgres.triggers import patiently, run
 from harness.routing import Store
 
 _COPIED = ("epoch", "writes_percent", "salt", "guard", "pins")
@@ -32,9 +33,11 @@ def settle_routes(legacy: Engine, new: Engine, *, mode: str, rollback_safe: bool
         differs = or_(route.c.guard != mode, route.c.rollback_safe != rollback_safe)
         connection.execute(update(route).values(guard=mode, rollback_safe=rollback_safe).where(differs))
         row = connection.execute(select(*(route.c[name] for name in _COPIED))).one()
+        _count(connection)
     with speaking_for(Store.LEGACY), legacy.begin() as connection:
         connection.execute(insert(route_copy).values(**row._mapping).on_conflict_do_nothing())
         set_guard_mode(connection, mode)
+        _count(connection)
 
 
 def keep_with_legacy(legacy: Engine, new: Engine, groups: Sequence[str], *, actor: str, reason: str) -> None:
@@ -59,6 +62,13 @@ def keep_with_legacy(legacy: Engine, new: Engine, groups: Sequence[str], *, acto
         patiently(new, Store.NEW, "the fence", pin_in_new)
     with speaking_for(Store.LEGACY):
         patiently(legacy, Store.LEGACY, "the fence", lambda connection: _pin(connection, route_copy, groups, epoch))
+
+
+def _count(connection: Connection) -> None:
+    """Let the planner know that the route is one row. Of a table never analyzed it expects pages full, and looks that
+    row up in the index, which every guarded write would pay for (docs/adr/0023).
+    """
+    run(connection, sql.SQL("ANALYZE {}").format(sql.Identifier(SCHEMA, route_copy.name)))
 
 
 def _pin(connection: Connection, table: Table, groups: Sequence[str], epoch: int | None) -> list[str]:

@@ -83,8 +83,8 @@ class RehearsalMapping(PromptManagerMapping):
 
     def __init__(self, part: Part) -> None:
         super().__init__()
-        assert part.unholdable is not None  # noqa: S101 - a giving part has it; for the type checker
-        self._reason = Prepared(select(part.unholdable(prompts.c)).where(prompts.c.id == parameter("id")))
+        assert part.holding is not None  # noqa: S101 - a giving part has it; for the type checker
+        self._reason = Prepared(select(part.holding.unholdable(prompts.c)).where(prompts.c.id == parameter("id")))
 
     def insert(self, connection: Connection, prompt: Prompt) -> None:
         super().insert(connection, prompt)

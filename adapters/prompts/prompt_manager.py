@@ -38,7 +38,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from adapters.postgres.part import REASON, Part
+from adapters.postgres.part import REASON, Holding, Part, alike
 from adapters.prompts.canonical import COLUMNS, INTEGER, LEGACY_TYPES, TEXT_LIMIT, UNKNOWN_TYPE, DebtReason, Reading
 from adapters.prompts.dispatch import local_stamp, out_of_range
 from adapters.prompts.prompt import PromptType
@@ -163,8 +163,8 @@ def giving_part(organizations: Sequence[str], reading: Reading) -> Part:
     """The table ``prompts`` as it is carried back to legacy: ``reason`` says why legacy cannot hold a row.
 
     Of several disabled prompts of a scope legacy holds the oldest. So the reading of one depends on its siblings, and
-    scopes are noted as a whole. ``unholdable`` knows no order: whoever adds a disabled prompt beside another is told,
-    even one with an earlier stamp, for then it is the other that falls out.
+    scopes are noted as a whole. What is unholdable knows no order: whoever adds a disabled prompt beside another is
+    told, even one with an earlier stamp, for then it is the other that falls out.
     """
     older = _rival(
         prompts.c, lambda rival: tuple_(rival.created_at, rival.id) < tuple_(prompts.c.created_at, prompts.c.id)
@@ -172,17 +172,30 @@ def giving_part(organizations: Sequence[str], reading: Reading) -> Part:
     reason = _debt(prompts.c, organizations, reading, older)
     chosen: list[ColumnElement[Any]] = [prompts.c[name] for name in COLUMNS]
 
+    # OFFSET 0 keeps the planner from computing the reason anew for each column that depends on it.
+    canonical = select(*chosen, reason.label(REASON)).offset(literal_column("0"))
+    return replace(whole_part(), canonical=canonical, holding=_holding(organizations, reading), whole_scopes=True)
+
+
+def _holding(organizations: Sequence[str], reading: Reading) -> Holding:
+    same = "id", "project_id", "organization_id", "enabled", "created_at"
+
     def unholdable(rows: Any) -> ColumnElement[Any]:
         return _debt(rows, organizations, reading, _rival(rows, lambda rival: rival.id != rows.id))
 
-    # OFFSET 0 keeps the planner from computing the reason anew for each column that depends on it.
-    canonical = select(*chosen, reason.label(REASON)).offset(literal_column("0"))
-    by = ("id", "project_id", "organization_id", "enabled", "created_at", "updated_at")
-    return replace(whole_part(), canonical=canonical, unholdable=unholdable, unholdable_by=by, whole_scopes=True)
+    def stays(old: Any, new: Any) -> ColumnElement[bool]:
+        return and_(*(alike(getattr(old, name), getattr(new, name)) for name in same), _surely_in_range(new.updated_at))
+
+    def alone(rows: Any) -> ColumnElement[bool]:
+        return and_(rows.enabled, _debt(rows, organizations, reading, None).is_(None))
+
+    return Holding(unholdable, (*same, "updated_at"), stays, alone)
 
 
-def _debt(rows: Any, organizations: Sequence[str], reading: Reading, rival: ColumnElement[bool]) -> ColumnElement[Any]:
-    """Why legacy cannot hold a row, or NULL. The first that applies, in this order."""
+def _debt(
+    rows: Any, organizations: Sequence[str], reading: Reading, rival: ColumnElement[bool] | None
+) -> ColumnElement[Any]:
+    """Why legacy cannot hold a row, or NULL. The first that applies, in this order. ``rival``: None if it has none."""
     stamps = rows.created_at, rows.updated_at
     whens: list[tuple[ColumnElement[bool], str]] = [
         (~migrating(organizations, with_type=reading.by_type, rows=rows), DebtReason.NO_PLACE),
@@ -193,8 +206,9 @@ def _debt(rows: Any, organizations: Sequence[str], reading: Reading, rival: Colu
         (or_(*(out_of_range(stamp) for stamp in stamps)), DebtReason.STAMP_OUT_OF_RANGE),
         # Only now: at PostgreSQL's own limits timezone() raises.
         (or_(*(_out_of_local_range(stamp, reading.time_zone) for stamp in stamps)), DebtReason.STAMP_OUT_OF_RANGE),
-        (and_(~rows.enabled, rival), DebtReason.SECOND_DISABLED),
     ]
+    if rival is not None:
+        whens.append((and_(~rows.enabled, rival), DebtReason.SECOND_DISABLED))
     return cast(case(*((condition, _word(reason)) for condition, reason in whens), else_=null()), Text)
 
 
@@ -216,6 +230,13 @@ def _out_of_local_range(stamp: ColumnElement[Any], zone: str) -> ColumnElement[b
     first: ColumnElement[Any] = literal_column("TIMESTAMP '0001-01-01'")
     after: ColumnElement[Any] = literal_column("TIMESTAMP '10000-01-01'")
     return or_(local < first, local >= after)
+
+
+def _surely_in_range(stamp: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a stamp is in the years 2 to 9998, and so in range on every clock."""
+    first: ColumnElement[Any] = literal_column("TIMESTAMPTZ '0002-01-01 00:00:00+00'")
+    after: ColumnElement[Any] = literal_column("TIMESTAMPTZ '9999-01-01 00:00:00+00'")
+    return and_(stamp >= first, stamp < after)
 
 
 def _word(word: str) -> ColumnElement[str]:

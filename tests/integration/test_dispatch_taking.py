@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from fix_stores import create_tenants
 from journey import PROMPT, TENANTS, Done, Journey
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import Engine, func, insert, select, text, update
 
 from adapters.postgres.prepared import Prepared
 from adapters.postgres.trip import Answer, Trip, together
@@ -227,11 +228,13 @@ STAMPS = ["infinity", "-infinity", "0001-12-31 23:59:59.999999+00 BC", "10000-01
 def reasons(journey: Journey) -> dict[UUID, tuple[str | None, str | None]]:
     """What the giving part says of each prompt: as it is carried, and as one that is being written."""
     part = giving_part(TENANTS, journey.reading)
-    assert part.unholdable is not None
+    assert part.holding is not None
     rows, written = part.canonical.subquery(), prompts.alias("written")
     with journey.new.connect() as connection:
         carried = {row[0]: row[1] for row in connection.execute(select(rows.c.id, rows.c.reason))}
-        refused = {row[0]: row[1] for row in connection.execute(select(written.c.id, part.unholdable(written.c)))}
+        refused = {
+            row[0]: row[1] for row in connection.execute(select(written.c.id, part.holding.unholdable(written.c)))
+        }
     return {id: (carried[id], refused[id]) for id in carried}
 
 
@@ -265,6 +268,37 @@ def test_a_stamp_must_fit_on_legacys_clock_too(journey: Journey) -> None:
         journey.put_new([one])
         assert reasons(Journey(journey.legacy, journey.new, zone)) == {one.id: (DebtReason.STAMP_OUT_OF_RANGE,) * 2}
         assert reasons(journey) == {one.id: (None, None)}
+
+
+def test_what_spares_writers_the_dear_question_answers_no_other(journey: Journey) -> None:
+    """Prompts of every kind, enabled and not: one that could be held ``alone`` has no reason, and has to be enabled;
+    any that could become any other by an update that ``stays`` has no reason then, or had that reason before.
+    """
+    execute(journey.new, "DROP INDEX idx_prompts_project_enabled_unique; ALTER TABLE prompts DISABLE TRIGGER USER")
+    fit = {"project_id": "acme/project-7/signal-analysis"}
+    kinds = [*(changes for changes, _ in UNFIT), fit, fit, {"created_at": datetime.min.replace(tzinfo=UTC)}]
+    journey.put_new([prompt(**changes, enabled=enabled) for changes in kinds for enabled in (True, False)])
+    for stamp in STAMPS:
+        one = prompt("acme/project-8/signal-analysis", enabled=True)
+        with journey.new.begin() as connection:
+            connection.execute(insert(prompts), asdict(one))
+            connection.execute(update(prompts).where(prompts.c.id == one.id).values(updated_at=text(f"'{stamp}'")))
+    part, before = giving_part(TENANTS, journey.reading), prompts.alias("before")
+    assert part.holding is not None
+    dear, alone = part.holding.unholdable(prompts.c), part.holding.alone(prompts.c)
+    as_before = SimpleNamespace(**{**dict(before.c), "id": prompts.c.id})
+    stays = select(before.c.id, prompts.c.id).where(part.holding.stays(as_before, prompts.c))
+    with journey.new.connect() as connection:
+        answers = connection.execute(select(prompts.c.id, prompts.c.enabled, dear, alone)).all()
+        became = [tuple(row) for row in connection.execute(stays)]
+    reasons = {id: reason for id, _, reason, _ in answers}
+    assert {*reasons.values()} == {None, *DEBT_REASONS} - {DebtReason.NO_PROJECT, DebtReason.PLACE_TAKEN}
+    for id, enabled, reason, sure in answers:
+        assert (sure is True) == (enabled and reason is None), f"{id}: {reason}"
+    for was, now in became:
+        assert reasons[now] in (None, reasons[was]), f"{was} became {now}"
+    assert any(was != now for was, now in became)
+    assert {(id, id) for id, reason in reasons.items() if reason is None} <= {*became}
 
 
 def test_of_disabled_prompts_legacy_holds_the_oldest(journey: Journey) -> None:
