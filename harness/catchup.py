@@ -19,7 +19,10 @@ LONGEST_PAUSE = 2.0  # seconds between two attempts at a store that is away
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What a batch, or many, did. ``notes`` were settled; ``rejected`` and ``busy`` scopes were left dirty."""
+    """What a batch, or many, did. ``notes`` were settled; ``rejected`` and ``busy`` scopes were left dirty.
+
+    ``turned``: those of the notes that went back as notes of the other store, which has authority over them.
+    """
 
     notes: int = 0
     upserted: int = 0
@@ -28,6 +31,7 @@ class Carried:
     rejected: int = 0
     busy: int = 0
     aside: bool = False
+    turned: int = 0
 
     def __add__(self, other: Carried) -> Carried:
         return Carried(
@@ -38,11 +42,19 @@ class Carried:
             self.rejected + other.rejected,
             self.busy + other.busy,
             self.aside or other.aside,
+            self.turned + other.turned,
         )
 
     @property
     def idle(self) -> bool:
         return not (self.notes or self.busy or self.aside or self.rejected)
+
+    @property
+    def gets_on(self) -> bool:
+        """Whether there is less to do now. Of two stores that both think the other has authority, as after a restored
+        backup, each hands the other's notes back, and would for ever and without a pause.
+        """
+        return self.notes > self.turned
 
 
 class WithApplies:
@@ -96,7 +108,7 @@ def drain(
         progress(batch)
         if batch.idle:
             break
-        if not batch.notes:
+        if not batch.gets_on:
             stop.wait(pause)  # others hold these scopes, or a chunk is being copied: come back
     return done, batches.notes_left()
 
@@ -132,7 +144,7 @@ def follow(
             away = False
         done += batch
         progress(batch)
-        if batch.notes:
+        if batch.gets_on:
             idle.begin()
         else:
             stop.wait(idle.next())

@@ -57,7 +57,7 @@ NEXT_STEP: dict[Phase, str] = {
     Phase.RAMPING: "crossfade ramp N, crossfade report, then crossfade cutover",
     Phase.CUT_OVER: "crossfade verify, then crossfade complete; or crossfade rollback",
     Phase.ROLLED_BACK: "crossfade ramp N; or crossfade uninstall, to give up",
-    Phase.COMPLETE: "crossfade uninstall, once nobody needs legacy's data any more",
+    Phase.COMPLETE: "crossfade uninstall, once nobody needs legacy's data any more, unless that has been",
 }
 
 

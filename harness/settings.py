@@ -40,7 +40,7 @@ class NewSettings:
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class PoolSettings:
     max_connections: int = Field(
-        default=20, ge=1, le=1000, description="Connections to one store from one process, at most."
+        default=20, ge=1, le=1000, description="Connections to one store from one process, at most. Commands want 5."
     )
     idle_seconds: float = Field(default=30.0, gt=0, description="An idle connection is closed after so long.")
     connect_seconds: float = Field(default=2.0, gt=0, description="How long a caller waits for a connection, at most.")
@@ -215,7 +215,10 @@ class CatchupSettings:
         description="Longest pause of --follow while the queue is empty; it begins with 2 ms and doubles.",
     )
     retry_seconds: float = Field(
-        default=5.0, gt=0, description="A scope that could not be carried over is left alone for so long."
+        default=5.0,
+        gt=0,
+        description="A scope that could not be carried over is left alone for so long, and if it is refused again for "
+        "twice as long, up to sixteen times.",
     )
 
 

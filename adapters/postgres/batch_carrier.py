@@ -37,11 +37,13 @@ from adapters.postgres.whole_parts import WholeParts
 from harness.catchup import Carried
 from harness.errors import RepositoryError, StoreContended, StoreUnavailable
 from harness.failpoints import passing
+from harness.pauses import PutOff
 from harness.ports import Clock
 from harness.routing import Store
 from harness.settings import CatchupSettings
 from harness.statistics import Apply
 
+_LONGEST_RETRY = 16  # times retry_seconds, until a scope that was rejected again and again is tried once more
 _WHOLE_SCOPES = 50_000  # notes of some scopes that are tried together, at most
 
 
@@ -49,11 +51,13 @@ class BatchCarrier:
     """Carries the notes that it is given. ``ends``: see ``StateCarrier``."""
 
     def __init__(self, ends: Callable[[], tuple[Giver, Taker]], settings: CatchupSettings, clock: Clock) -> None:
-        self._ends, self._settings, self._clock = ends, settings, clock
+        self._ends, self._settings = ends, settings
         self._meet()
-        self._gone: dict[str, float] = {}  # parts that notes name and the giver does not have, and until when
+        retry = settings.retry_seconds
+        self._gone = PutOff(clock, retry, retry)  # parts that notes name and the giver does not have
         self.manner = Manner()
-        self._left_alone: dict[str, float] = {}  # rejected scopes, the empty text for none, and until when
+        # Rejected scopes, the empty text for none. Many of them must leave time for those that come after.
+        self._left_alone = PutOff(clock, retry, _LONGEST_RETRY * retry)
         self._parted = False  # whether others had some of the last batch in hand, which may be what the rest lacked
         self._ahead: list[Note] = []  # what comes next, read in the trip that settled the last batch
         self.applies: Counter[Apply] = Counter()  # since the beginning; any thread may read it
@@ -61,22 +65,12 @@ class BatchCarrier:
     @property
     def left_alone(self) -> Set[str]:
         """Scopes that were rejected lately, the empty text for none."""
-        return self._lately(self._left_alone)
+        return self._left_alone.names
 
     @property
     def gone(self) -> Set[str]:
         """Parts that notes name and that the giver did not have when that was looked at, which is not long ago."""
-        return self._lately(self._gone)
-
-    def _lately(self, those: dict[str, float]) -> Set[str]:
-        """Those whose time is not over; the others are forgotten."""
-        now = self._clock()
-        for name in [name for name, until in those.items() if until <= now]:
-            del those[name]
-        return those.keys()
-
-    def _till_later(self) -> float:
-        return self._clock() + self._settings.retry_seconds
+        return self._gone.names
 
     def _meet(self) -> None:
         """Know both stores' parts as they are now."""
@@ -170,7 +164,7 @@ class BatchCarrier:
         """Look for the parts: they are the giver's by now, or not any more."""
         if unknown:
             self._parts = {part.name: part for part in self.giver.parts()}
-            self._gone |= dict.fromkeys(set(unknown) - self._parts.keys(), self._till_later())
+            self._gone.add(set(unknown) - self._parts.keys())
 
     def _carry_together(
         self, notes: Sequence[Note], carried: set[str] | None = None, *, looking_ahead: bool = False
@@ -206,10 +200,12 @@ class BatchCarrier:
         ask_ahead = self._ask_ahead if looking_ahead and not left else None
         self._ahead = self._settling.settle(batch, ask_ahead)
         passing("catchup.after_forget")
+        self._left_alone.done(scope or "" for scope in batch.scopes)
         self.applies[Apply.CARRIED] += len(batch.scopes) - let()
         if carried is not None:
             carried |= batch.keys
-        return Carried(len(batch.notes), applied.upserts(), applied.deletes(), len(unfit), 0, left)
+        turned = min(len(batch.turned), len(batch.notes))
+        return Carried(len(batch.notes), applied.upserts(), applied.deletes(), len(unfit), busy=left, turned=turned)
 
     def _sort_out(self, taking: Connection, notes: Sequence[Note]) -> Batch:
         return sort_out(taking, notes, self.taker, self.present, self.manner)
@@ -241,7 +237,7 @@ class BatchCarrier:
         return self.notes.ask_oldest(trip, most, alone=self.left_alone, gone=self.gone)
 
     def _rejected(self, scope: str | None, error: RepositoryError) -> Carried:
-        self._left_alone[scope or ""] = self._till_later()
+        self._left_alone.add([scope or ""])
         with speaking_for(Store.NEW), self._new.begin() as connection:
             first = reject(connection, scope, f"{type(error).__name__}: {error}")
         self.applies[Apply.REJECTED] += first

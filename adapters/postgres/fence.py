@@ -37,7 +37,7 @@ from adapters.postgres.ledger.tables import debt, left_behind, route
 from adapters.postgres.part import these
 from adapters.postgres.schema import route_copy
 from adapters.postgres.scope_locks import send_workers_aside
-from harness.errors import Refused
+from harness.errors import NotPrepared, Refused
 from harness.moving import Act, Stand
 from harness.routing import Store
 
@@ -161,11 +161,18 @@ class RouteFences:
             connection.close()
 
 
-def read_authority(connection: Connection, store: Store) -> dict[str, Any]:
-    """What the store's guard goes by: epoch, writes_percent and pins."""
+def find_authority(connection: Connection, store: Store) -> dict[str, Any] | None:
+    """What the store's guard goes by: epoch, writes_percent and pins. None where ``prepare`` has not come so far."""
     table = _ROUTES[store]
-    row = connection.execute(select(table.c.epoch, table.c.writes_percent, table.c.pins)).one()
-    return dict(row._mapping)
+    row = connection.execute(select(table.c.epoch, table.c.writes_percent, table.c.pins)).one_or_none()
+    return None if row is None else dict(row._mapping)
+
+
+def read_authority(connection: Connection, store: Store) -> dict[str, Any]:
+    """The same. Raises NotPrepared where there is none."""
+    if (found := find_authority(connection, store)) is None:
+        raise NotPrepared(f"{store} does not know its authority: crossfade.route is empty. Run crossfade prepare")
+    return found
 
 
 def differ(routes: Mapping[Store, Mapping[str, Any]]) -> bool:

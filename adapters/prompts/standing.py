@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from adapters.postgres import rogue
 from adapters.postgres.capture import backlog
 from adapters.postgres.errors import speaking_for
-from adapters.postgres.fence import differ, read_authority
+from adapters.postgres.fence import differ, find_authority
 from adapters.postgres.fence_holders import fence_holders
 from adapters.postgres.guard import guard_mode, is_guarded
 from adapters.postgres.ledger.checkpoints import finished_parts
@@ -103,12 +103,11 @@ class Standing:
     def routes_differ(self) -> bool:
         """Whether the two stores' guards go by different routes: an act is half done, or a store was restored."""
         routes = {}
-        if len(self.left) == 1:
-            return False
-        for store in Store:
+        for store in self.left:
             with speaking_for(store), self.engine(store).connect() as connection:
-                routes[store] = read_authority(connection, store)
-        return differ(routes)
+                if (found := find_authority(connection, store)) is not None:
+                    routes[store] = found
+        return len(routes) == len(Store) and differ(routes)
 
     def guard_modes(self) -> dict[Store, str]:
         modes = {}
@@ -118,8 +117,17 @@ class Standing:
         return modes
 
     def half_complete(self) -> bool:
-        """Whether ``complete`` began and has not ended: new is noted still."""
-        return self.phase is Phase.COMPLETE and has_triggers(self.new, Store.NEW)
+        """Whether ``complete`` began and has not ended: changes are noted still, or there are notes."""
+        if self.phase is not Phase.COMPLETE:
+            return False
+        if has_triggers(self.new, Store.NEW) or any(each.notes for each in self.backlogs().values()):
+            return True
+        parts = self.mapping.parts if Store.LEGACY in self.left else ()
+        return any(is_guarded(self.legacy, Store.LEGACY, part) for part in parts)
+
+    def half_left(self) -> bool:
+        """Whether something of ours stands where nothing is prepared: ``uninstall`` was cut short, or ``prepare``."""
+        return self.phase is Phase.IDLE and (Store.LEGACY in self.left or has_triggers(self.new, Store.NEW))
 
     def rogue_writes(self) -> dict[Store, int]:
         """How many writes each store has taken without authority, under guard mode ``record``."""

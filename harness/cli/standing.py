@@ -36,7 +36,7 @@ def status_of(stores: Stores, gates: Sequence[Gate] | None = None) -> dict[str, 
     phase = stores.phase
     document: dict[str, Any] = {"phase": phase.value, "epoch": 0}
     if phase is Phase.IDLE:
-        document |= NOTHING_YET
+        document |= NOTHING_YET | {"half_left": stores.half_left()}
         return document | {"next": next_step(document)}
     gates = judged(stores) if gates is None else gates
     route = stores.routes.view().route
@@ -68,6 +68,7 @@ def status_of(stores: Stores, gates: Sequence[Gate] | None = None) -> dict[str, 
         "rollback_debt": len(owed(stores.new)),
         "unfinished": unfinished(stores),
         "half_complete": stores.half_complete(),
+        "half_left": False,
         "uninstalled": Store.LEGACY not in stores.left,
         "automatic_ramp": None if (course := CourseBook(stores.new).course()) is None else as_json(course),
         "routes_differ": stores.routes_differ(),
@@ -115,6 +116,7 @@ NOTHING_YET: dict[str, Any] = {
     "rollback_debt": 0,
     "unfinished": None,
     "half_complete": False,
+    "half_left": False,
     "uninstalled": True,
     "automatic_ramp": None,
     "routes_differ": False,
@@ -130,6 +132,8 @@ def next_step(document: dict[str, Any]) -> str:
         return f"crossfade resume: {document['unfinished']['command']} is half done, unless it runs just now"
     if document["half_complete"]:
         return "crossfade complete: it is half done"
+    if document["half_left"]:
+        return "crossfade uninstall: it, or prepare, was cut short; or crossfade prepare, to begin anew"
     if document["uninstalled"] and document["phase"] == Phase.COMPLETE:
         return "nothing: new is on its own, and legacy was left as it was found"
     if document["routes_differ"]:

@@ -77,6 +77,8 @@ def show(out: Console, document: dict[str, Any]) -> None:
         rows["unfinished"] = f"{document['unfinished']['command']} by {document['unfinished']['actor']}"
     if document["half_complete"]:
         rows["unfinished"] = "complete"
+    if document["half_left"]:
+        rows["unfinished"] = "uninstall or prepare"
     if ramp := document["automatic_ramp"]:
         rows["automatic ramp"] = f"{ramp['state']}, step {ramp['step']} of {ramp['steps']}. {ramp['reason']}".strip()
     rows["next"] = document["next"]

@@ -102,10 +102,12 @@ def verify(
                 resume=resume,
                 progress=progress,
             )
+        # Nothing is carried to legacy any more then, and repair would be refused.
+        told = sentence(found, _LET_GO if stores.phase is Phase.COMPLETE else _MEND)
     document = as_json(found) | {"examples": [example(each, show_values) for each in found.examples]}
-    app.result(document, lambda console: show(console, found, show_values))
+    app.result(document, lambda console: show(console, found, told, show_values))
     if said(found) in {Verdict.FAIL.value, Verdict.INCONCLUSIVE.value}:
-        raise MismatchFound(sentence(found))
+        raise MismatchFound(told)
 
 
 def asked_for(sample: int | None, seed: int | None, scope: str | None, organization: str | None) -> Asked:
@@ -176,12 +178,16 @@ def _bar(app: App) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def sentence(found: Verification) -> str:
-    """The verdict in one sentence, and what to do next."""
+_MEND = "crossfade repair --dry-run shows how to mend it"
+_LET_GO = "legacy was let go of, and new goes on without it"
+
+
+def sentence(found: Verification, differing: str = _MEND) -> str:
+    """The verdict in one sentence, and what to do next; ``differing``: what to say of rows that differ."""
     only = f"{found.restriction}: " if found.restriction else ""
     if found.verdict is Verdict.FAIL:
         parts = [f"{n} {what}" for n, what in _counts(found) if n]
-        return f"{only}of {found.compared} rows {', '.join(parts)}; crossfade repair --dry-run shows how to mend it"
+        return f"{only}of {found.compared} rows {', '.join(parts)}; {differing}"
     if found.unsettled:
         return f"{only}{found.unsettled} rows were still on their way; run crossfade catchup and verify again"
     equal = f"{only}{found.compared} rows compared, none missing, extra or different"
@@ -204,11 +210,11 @@ def _counts(found: Verification) -> list[tuple[int, str]]:
     ]
 
 
-def show(out: Console, found: Verification, show_values: bool) -> None:
+def show(out: Console, found: Verification, told: str, show_values: bool) -> None:
     word = said(found)
     colour = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}[found.verdict]
     out.print(f"[bold {colour}]{word}[/]: ", end="", highlight=False)
-    out.print(sentence(found), markup=False, highlight=False)
+    out.print(told, markup=False, highlight=False)
     out.print(facts({k: v for k, v in as_json(found).items() if k not in {"verdict", "at", "restriction"}}))
     if not found.examples:
         return

@@ -181,15 +181,34 @@ def test_uninstall_before_prepare_finds_nothing(migration: Migration) -> None:
     assert (done.returncode, "nothing of Crossfade" in done.stderr) == (0, True), done.stderr
 
 
-def test_uninstall_that_dies_behind_legacy_is_finished(verified: Migration) -> None:
-    """kill -9 when nothing of ours is in legacy any more: run again, it frees new too, and ends well."""
+@pytest.mark.parametrize("point", ["uninstall.ledger_closed", "uninstall.legacy_left"])
+def test_uninstall_that_dies_is_seen_and_finished(verified: Migration, point: str) -> None:
+    """kill -9 before legacy has let go of it, or when nothing of ours is there any more: status says so, and run again
+    it frees both, and ends well.
+    """
     settings = verified.app.settings
-    killed = crossfade(settings, "uninstall", "--yes", CROSSFADE_FAILPOINTS="uninstall.legacy_left=kill")
+    killed = crossfade(settings, "uninstall", "--yes", CROSSFADE_FAILPOINTS=f"{point}=kill")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert verified.new_sql(TRIGGERS) != []
+    found = document(crossfade(settings, "status", "--json"))
+    assert (found["phase"], found["half_left"], "crossfade uninstall" in found["next"]) == ("IDLE", True, True)
     done = crossfade(settings, "uninstall", "--yes")
     assert done.returncode == 0, done.stderr
     assert verified.new_sql(TRIGGERS) == []
+    found = document(crossfade(settings, "status", "--json"))
+    assert (found["half_left"], found["next"]) == (False, "crossfade prepare")
+
+
+def test_prepare_that_dies_is_seen(migration: Migration) -> None:
+    """Before the phase says that anything is prepared."""
+    settings = migration.app.settings
+    killed = crossfade(settings, "prepare", CROSSFADE_FAILPOINTS="prepare.legacy_upgraded=kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    found = document(crossfade(settings, "status", "--json"))
+    assert (found["half_left"], "crossfade prepare" in found["next"]) == (True, True)
+    done = crossfade(settings, "uninstall", "--yes", CROSSFADE_DEBUG="1")
+    assert done.returncode == 0, done.stderr
+    assert document(crossfade(settings, "status", "--json"))["half_left"] is False
 
 
 # --- After complete -----------------------------------------------------------------------------------------------
@@ -226,17 +245,16 @@ def test_repair_is_refused_after_complete(completed: Migration) -> None:
 
 @pytest.mark.parametrize("point", ["complete.phase_moved", "complete.new_free"])
 def test_complete_that_died_is_seen_and_finished(verified: Migration, point: str) -> None:
-    """status says that it is half done as long as new is noted, uninstall waits for it, and once more finishes it."""
+    """status says that it is half done, in new or in legacy, uninstall waits for it, and once more finishes it."""
     settings, stores = verified.app.settings, verified.stores
     cut_over_and_settled(verified)
     words = ("complete", "--yes", "--reason", "a test", "--json")
     assert crossfade(settings, *words, CROSSFADE_FAILPOINTS=f"{point}=kill").returncode == -signal.SIGKILL
-    half = point == "complete.phase_moved"
-    assert (status_of(stores)["half_complete"], "crossfade complete" in status_of(stores)["next"]) == (half, half)
-    if half:
-        waits = crossfade(settings, "uninstall", "--yes")
-        assert (waits.returncode, "half done" in waits.stderr) == (4, True)
-    assert document(crossfade(settings, *words))["changed"] is half
+    assert (status_of(stores)["half_complete"], "crossfade complete" in status_of(stores)["next"]) == (True, True)
+    waits = crossfade(settings, "uninstall", "--yes")
+    assert (waits.returncode, "half done" in waits.stderr) == (4, True)
+    assert document(crossfade(settings, *words))["changed"] is True
+    assert status_of(stores)["half_complete"] is False
     assert document(crossfade(settings, *words))["changed"] is False
     assert verified.new_sql(TRIGGERS) == []
 

@@ -190,6 +190,19 @@ def test_a_conflict_is_a_refusal_whatever_others_had_in_hand_before(carried_migr
     assert carrier.carry_batch().rejected == 1
 
 
+def test_what_both_stores_hand_back_is_told_apart_from_what_is_carried(carried_migration: Migration) -> None:
+    """Routes that each think the other store has the scope, as after a restored backup: no batch gets on."""
+    stores = carried_migration.stores
+    carried_migration.prompt(project=1)
+    carried_migration.new_sql("UPDATE crossfade.route SET writes_percent = 100")
+    for store in (Store.LEGACY, Store.NEW, Store.LEGACY):
+        done = stores.carrier_from(store).carry_batch()
+        assert (done.notes, done.turned, done.gets_on) == (1, 1, False)
+    carried_migration.new_sql("UPDATE crossfade.route SET writes_percent = 0")
+    assert carried_migration.drain() == 0
+    assert carried_migration.verify().verdict is Verdict.PASS
+
+
 def test_a_refusal_is_told_of_those_who_asked_for_the_scope(carried_migration: Migration) -> None:
     """A scope that was refused a while ago, and carried since, is no refusal of the next call."""
     squat = "INSERT INTO prompts (name, content, type, project_id, enabled) VALUES ('x', 'x', 'custom', :scope, true)"

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from harness.catchup import FIRST_PAUSE, LONGEST_PAUSE, Carried, follow
 from harness.errors import StoreUnavailable
-from harness.pauses import Pauses
+from harness.pauses import Pauses, PutOff
 
 POLL = 0.05
 NOTHING, SOMETHING = Carried(), Carried(notes=3)
@@ -52,6 +52,35 @@ def test_an_empty_queue_is_looked_at_again_soon_and_then_less_often() -> None:
     pauses = followed(SOMETHING, *[NOTHING] * 8)
     assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
     assert pauses[-2:] == [POLL, POLL]
+
+
+def test_what_both_stores_hand_back_is_not_carried_to_and_fro_without_a_pause() -> None:
+    """Two restored routes that each claim a scope would keep two processors busy for ever."""
+    handed_back = Carried(notes=3, turned=3)
+    assert followed(*[handed_back] * 8)[-2:] == [POLL, POLL]
+    assert followed(*[handed_back] * 8, Carried(notes=3, turned=2), NOTHING)[-1] == FIRST_PAUSE
+
+
+def test_what_is_put_off_again_is_left_alone_for_longer() -> None:
+    """Up to a longest pause, each for itself, and from the beginning once it was done."""
+    now = [0.0]
+    put_off = PutOff(lambda: now[0], 5.0, 20.0)
+    pauses = []
+    for _ in range(4):
+        put_off.add(["refused"])
+        began = now[0]
+        while "refused" in put_off.names:
+            now[0] += 1.0
+        pauses.append(now[0] - began)
+    assert pauses == [5.0, 10.0, 20.0, 20.0]
+    put_off.add(["refused", "another"])
+    now[0] += 5.0
+    assert put_off.names == {"refused"}
+    put_off.done(["refused", "nobody's"])
+    assert put_off.names == set()
+    put_off.add(["refused"])
+    now[0] += 5.0
+    assert put_off.names == set()
 
 
 def test_whoever_writes_again_is_followed_closely_again() -> None:
