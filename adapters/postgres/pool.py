@@ -11,7 +11,8 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -145,13 +146,24 @@ def _session(limit: float) -> Callable[[psycopg.Connection[Any]], None]:
 class _Attempts:
     """What became of the latest attempt to connect. The pool connects in threads of its own and keeps no error."""
 
-    __slots__ = ("_latest",)
-
     def __init__(self) -> None:
         self._latest: tuple[float, psycopg.Error | None] = (-math.inf, None)
+        self._pending: dict[int, float] = {}  # when the attempts began that have not ended, by thread
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        self._pending[threading.get_ident()] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._pending[threading.get_ident()]
 
     def note(self, error: psycopg.Error | None) -> None:
         self._latest = (time.monotonic(), error)
+
+    def pending_since(self, moment: float) -> bool:
+        """Whether an attempt has been under way since then: the server does not answer it."""
+        return any(began <= moment for began in list(self._pending.values()))
 
     def failed_since(self, moment: float) -> psycopg.Error | None:
         at, error = self._latest
@@ -184,7 +196,8 @@ def _pooled(attempts: _Attempts) -> type[_Pooled]:
         @classmethod
         def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
             try:
-                connection = super().connect(conninfo, **kwargs)
+                with attempts.under_way():
+                    connection = super().connect(conninfo, **kwargs)
             except psycopg.Error as error:
                 attempts.note(error)
                 raise
@@ -223,6 +236,8 @@ def _wait(pool: ConnectionPool[Any], attempts: _Attempts, seconds: float) -> psy
             if error := attempts.failed_since(began - _RECENT_SECONDS):
                 raise type(error)(*error.args, pgconn=error.pgconn) from error
             if left <= patience:
+                if attempts.pending_since(began + seconds / 2):
+                    raise psycopg.errors.ConnectionTimeout("connection timeout expired") from None
                 raise
             patience *= 2
         else:

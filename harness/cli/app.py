@@ -85,6 +85,7 @@ def command(
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         def run(config: Path | None, as_json: bool, **arguments: Any) -> None:
+            _refuse_broken_text(arguments)
             log = Outlet(stderr=True)
             try:
                 app = App(load(config, os.environ) if settings else Settings(), as_json, Outlet(), log)
@@ -121,6 +122,22 @@ def command(
         return built
 
     return decorate
+
+
+def _refuse_broken_text(arguments: Mapping[str, Any]) -> None:
+    """Usage error for an argument that no database would take."""
+    for name, value in arguments.items():
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, str) and not _is_text(each):
+                raise click.UsageError(f"what {name.replace('_', ' ')} says is no text in UTF-8")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Percent(click.ParamType[float]):
@@ -184,7 +201,8 @@ def quiet_driver() -> None:
 
 def actor() -> str:
     """Who acts: CROSSFADE_ACTOR, else the login name."""
-    return os.environ.get("CROSSFADE_ACTOR") or os.environ.get("USER") or f"uid {os.getuid()}"
+    name = os.environ.get("CROSSFADE_ACTOR") or os.environ.get("USER") or f"uid {os.getuid()}"
+    return name if _is_text(name) else name.encode("utf-8", "replace").decode()
 
 
 def facts(rows: Mapping[str, object]) -> Table:

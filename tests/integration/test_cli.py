@@ -501,6 +501,22 @@ def test_people_are_told_the_same(migration: Migration) -> None:
         assert said in done.stdout
 
 
+def test_what_is_no_text_is_bad_input(migration: Migration, unchanged: Callable[[], None]) -> None:
+    """Bytes of another encoding, which no database would take; the actor's name is kept as far as it is readable."""
+    unchanged()
+    settings = migration.app.settings
+    assert_refused(on(settings, "prepare", "--reason", "Gr\udcfcnde"), 2, "reason", "UTF-8")
+    assert_refused(on(settings, "cutover", "--accept", "x", "--accept", "\udcfc"), 2, "accept", "UTF-8")
+
+
+def test_an_actor_that_is_no_text_is_kept_as_far_as_it_is_readable(
+    migration: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSFADE_ACTOR", "Gr\udcfcnder")
+    assert on(migration.app.settings, "prepare").exit_code == 0
+    assert migration.new_sql("SELECT DISTINCT actor FROM crossfade.audit") == [("Gr?nder",)]
+
+
 def test_an_unexpected_error_shows_no_traceback(
     migration: Migration, unchanged: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

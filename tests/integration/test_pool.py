@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -247,6 +248,18 @@ def test_an_unreachable_server_says_why_and_keeps_the_password(url: str, said: s
     assert "CROSSFADE_LEGACY_URL" in str(caught.value)
     assert SECRET not in str(caught.value)
     assert isinstance(caught.value.__cause__, psycopg.OperationalError)
+
+
+def test_a_server_that_does_not_answer_is_told_from_a_pool_that_is_exhausted() -> None:
+    """As one that is stopped, or a port of something else: it accepts the connection, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"postgresql://u:{SECRET}@127.0.0.1:{mute.getsockname()[1]}/d"
+        engine = open_engine(url, Store.LEGACY, replace(POOL, connect_seconds=0.5))
+        for _ in range(2):  # a second caller meets the attempt of the first, still under way
+            with pytest.raises(StoreUnavailable, match=r"legacy.*no answer in time") as caught:
+                check_server(engine, Store.LEGACY)
+            assert SECRET not in str(caught.value)
+        engine.dispose()
 
 
 def test_an_unknown_database_is_named(server: Server) -> None:
