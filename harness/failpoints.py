@@ -37,6 +37,9 @@ NAMES = frozenset(
         "autoramp.noted",  # the course says so
         "recover.judged",  # it is known whether the act happened, nothing has been done about it
         "recover.gained",  # the gainer has the loser's route, the journal is still open
+        "repair.audited",  # the ledger says that rows are repaired, nothing is noted
+        "repair.new_noted",  # rows of new's scopes are noted, those of legacy's are not
+        "repair.noted",  # all rows are noted, nothing is carried over
         "complete.phase_moved",  # the migration is complete, nothing of ours has been removed
         "complete.new_free",  # new's triggers are gone, legacy's are not
         "uninstall.ledger_closed",  # the ledger is back at IDLE, legacy still has all of ours

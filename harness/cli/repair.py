@@ -23,6 +23,7 @@ from harness.catchup import drain
 from harness.cli.app import App, actor, command, confirmed, facts, reason_option
 from harness.cli.verify import verify_stores
 from harness.errors import IllegalPhase, MismatchFound, Refused
+from harness.failpoints import passing
 from harness.phases import NEXT_STEP, Phase
 from harness.records import FieldDifference, Kind, RowDifference, Verdict
 from harness.routing import Store, group
@@ -109,16 +110,9 @@ def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict
         _refuse_complete(stores)  # again: the question may have stood open for long
         # First: evidence begins anew with it (docs/adr/0008), also if this dies when rows have been noted.
         AuditBook(stores.new).add(actor(), "repair", reason, {"rows": _by_kind(plan)})
-        of_legacy = [each.difference for each in plan if each.authority is Store.LEGACY]
-        keys = [each.key for each in of_legacy]
-        with speaking_for(Store.LEGACY), stores.legacy.begin() as legacy:
-            _hold_authority(legacy, Store.LEGACY, stores, of_legacy)
-            places = stores.queue.places(keys) | stores.places(legacy, keys)
-            note(legacy, [_note(each, places) for each in of_legacy])
-        of_new = [each.difference for each in plan if each.authority is Store.NEW]
-        with speaking_for(Store.NEW), stores.new.begin() as new:
-            _hold_authority(new, Store.NEW, stores, of_new)
-            note(new, [_note(each, {each.key: (stores.giving_part.name, each.key)}) for each in of_new])
+        passing("repair.audited")
+        _note_all(stores, plan)
+        passing("repair.noted")
         drain(
             stores.carrier,
             stop=app.stop,
@@ -129,6 +123,22 @@ def carry_out(app: App, stores: Stores, plan: list[Repair], reason: str) -> dict
         after = verify_stores(app, stores)
     left = after.missing + after.extra + after.different + after.unaccounted
     return {"changed": True, "verdict": after.verdict.value, "left": left}
+
+
+def _note_all(stores: Stores, plan: list[Repair]) -> None:
+    """Note every row in the store with authority; authority over none of them moves until that is durable."""
+    of_legacy, of_new = (
+        [each.difference for each in plan if each.authority is store] for store in (Store.LEGACY, Store.NEW)
+    )
+    keys = [each.key for each in of_legacy]
+    with speaking_for(Store.LEGACY), stores.legacy.begin() as legacy:
+        _hold_authority(legacy, Store.LEGACY, stores, of_legacy)
+        places = stores.queue.places(keys) | stores.places(legacy, keys)
+        note(legacy, [_note(each, places) for each in of_legacy])
+        with speaking_for(Store.NEW), stores.new.begin() as new:
+            _hold_authority(new, Store.NEW, stores, of_new)
+            note(new, [_note(each, {each.key: (stores.giving_part.name, each.key)}) for each in of_new])
+        passing("repair.new_noted")
 
 
 def _hold_authority(connection: Connection, store: Store, stores: Stores, planned: Sequence[RowDifference]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -362,6 +363,25 @@ def test_repair_goes_towards_the_store_with_authority(verified: Migration) -> No
     done = carry_out_repair(verified.app, stores, found, "a test")
     assert done["verdict"] == "pass"
     assert verified.sql(f"SELECT count(*) FROM {TABLE} WHERE genai_prompt = 'rotten'")[0][0] == 0
+
+
+@pytest.mark.parametrize("point", ["repair.audited", "repair.new_noted", "repair.noted"])
+def test_repair_that_died_is_done_by_running_it_again(verified: Migration, point: str) -> None:
+    """kill -9 between any two of its steps, with faults in both stores: none of them is mended the wrong way."""
+    scope = SCOPE.format(1)
+    done = crossfade(verified.app.settings, "ramp", "--pin", f"{scope}=new")
+    assert done.returncode == 0, done.stderr
+    with verified.stores.legacy.begin() as connection:
+        connection.execute(text("SET LOCAL crossfade.applying = 'on'"))
+        connection.execute(text(f"UPDATE {TABLE} SET genai_prompt = 'rotten' WHERE project_id = 1"))
+    verified.behind("UPDATE prompts SET content = 'rotten' WHERE project_id = :scope", scope=SCOPE.format(2))
+    killed = crossfade(verified.app.settings, "repair", "--yes", CROSSFADE_FAILPOINTS=f"{point}=kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert crossfade(verified.app.settings, "catchup").returncode == 0  # repair judges nothing that is on its way
+    done = crossfade(verified.app.settings, "repair", "--yes", "--json")
+    assert (done.returncode, document(done)["verdict"]) == (0, "pass"), done.stderr
+    assert verified.sql(f"SELECT count(*) FROM {TABLE} WHERE genai_prompt = 'rotten'") == [(0,)]
+    assert verified.new_sql("SELECT count(*) FROM prompts WHERE content = 'rotten'") == [(0,)]
 
 
 def test_repair_does_not_go_the_other_way_when_authority_has_moved(verified: Migration) -> None:
