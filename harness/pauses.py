@@ -6,6 +6,8 @@ from collections.abc import Iterable, Set
 
 from harness.ports import Clock
 
+_FEW = 100  # that may be tried again as often as one: a refusal takes some ten milliseconds
+
 
 class Pauses:
     """Pauses that double from ``first`` to ``longest`` seconds; ``first`` counts as ``longest`` where it is more."""
@@ -25,32 +27,23 @@ class Pauses:
 
 
 class PutOff:
-    """What could not be done, by name, each to be left alone until its pause is over. ``first`` and ``longest``: see
-    ``Pauses``; the pause grows with each time that something is put off again, until it is done.
+    """What could not be done, by name, each to be left alone for a while: for ``seconds``, and for as many times longer
+    as there are hundreds of them, so that trying them again leaves time for what comes after. Any thread may ask.
     """
 
-    def __init__(self, clock: Clock, first: float, longest: float) -> None:
-        self._clock, self._first, self._longest = clock, first, longest
-        self._pauses: dict[str, Pauses] = {}
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock, self._seconds = clock, seconds
         self._until: dict[str, float] = {}
 
     def add(self, names: Iterable[str]) -> None:
-        """Leave them alone, from now on, for their next pause."""
+        """Leave them alone from now on."""
         for name in names:
-            pauses = self._pauses.setdefault(name, Pauses(self._first, self._longest))
-            self._until[name] = self._clock() + pauses.next()
-
-    def done(self, names: Iterable[str]) -> None:
-        """Forget them: they could be done."""
-        if self._pauses:
-            for name in names:
-                self._pauses.pop(name, None)
-                self._until.pop(name, None)
+            self._until[name] = self._clock() + self._seconds * max(1.0, len(self._until) / _FEW)
 
     @property
     def names(self) -> Set[str]:
         """What is to be left alone now."""
-        now = self._clock()
-        for name in [name for name, until in self._until.items() if until <= now]:
-            del self._until[name]
-        return self._until.keys()
+        now, until = self._clock(), dict(self._until)
+        for name in until.keys() - (left := frozenset(name for name in until if until[name] > now)):
+            self._until.pop(name, None)
+        return left

@@ -217,8 +217,8 @@ class CatchupSettings:
     retry_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="A scope that could not be carried over is left alone for so long, and if it is refused again for "
-        "twice as long, up to sixteen times.",
+        description="A scope that could not be carried over is left alone for so long; where there are hundreds of "
+        "them, for as many times longer.",
     )
 
 

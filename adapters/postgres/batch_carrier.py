@@ -43,7 +43,6 @@ from harness.routing import Store
 from harness.settings import CatchupSettings
 from harness.statistics import Apply
 
-_LONGEST_RETRY = 16  # times retry_seconds, until a scope that was rejected again and again is tried once more
 _WHOLE_SCOPES = 50_000  # notes of some scopes that are tried together, at most
 
 
@@ -53,11 +52,9 @@ class BatchCarrier:
     def __init__(self, ends: Callable[[], tuple[Giver, Taker]], settings: CatchupSettings, clock: Clock) -> None:
         self._ends, self._settings = ends, settings
         self._meet()
-        retry = settings.retry_seconds
-        self._gone = PutOff(clock, retry, retry)  # parts that notes name and the giver does not have
+        self._gone = PutOff(clock, settings.retry_seconds)  # parts that notes name and the giver does not have
         self.manner = Manner()
-        # Rejected scopes, the empty text for none. Many of them must leave time for those that come after.
-        self._left_alone = PutOff(clock, retry, _LONGEST_RETRY * retry)
+        self._left_alone = PutOff(clock, settings.retry_seconds)  # rejected scopes, the empty text for none
         self._parted = False  # whether others had some of the last batch in hand, which may be what the rest lacked
         self._ahead: list[Note] = []  # what comes next, read in the trip that settled the last batch
         self.applies: Counter[Apply] = Counter()  # since the beginning; any thread may read it
@@ -200,7 +197,6 @@ class BatchCarrier:
         ask_ahead = self._ask_ahead if looking_ahead and not left else None
         self._ahead = self._settling.settle(batch, ask_ahead)
         passing("catchup.after_forget")
-        self._left_alone.done(scope or "" for scope in batch.scopes)
         self.applies[Apply.CARRIED] += len(batch.scopes) - let()
         if carried is not None:
             carried |= batch.keys

@@ -35,6 +35,7 @@ from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.journal import lock_pending, undo
 from adapters.postgres.ledger.tables import debt, left_behind, route
 from adapters.postgres.part import these
+from adapters.postgres.pool import discard
 from adapters.postgres.schema import route_copy
 from adapters.postgres.scope_locks import send_workers_aside
 from harness.errors import NotPrepared, Refused
@@ -157,7 +158,7 @@ class RouteFences:
             try:
                 connection.rollback()
             except DBAPIError:
-                connection.invalidate()  # it has died, and its transaction with it; what it died of is raised already
+                discard(connection)  # it has died, and its transaction with it; what it died of is raised already
             connection.close()
 
 

@@ -16,6 +16,7 @@ from adapters.postgres.holdable import function_of
 from adapters.postgres.part import Part
 from adapters.postgres.schema import route_copy
 from adapters.postgres.triggers import Attachment, Function, Trigger
+from harness.errors import NotPrepared
 from harness.routing import Store
 
 
@@ -40,9 +41,12 @@ def was_guarded(engine: Engine, store: Store, part: Part) -> bool:
     return triggers.has_trigger(engine, _guard(engine, store, part))
 
 
-def guard_mode(connection: Connection) -> str:
-    """What the guards of this database do: ``enforce``, ``record`` or ``off``."""
-    return str(connection.execute(select(route_copy.c.guard)).scalar_one())
+def guard_mode(connection: Connection, store: Store) -> str:
+    """What the guards of the store do: ``enforce``, ``record`` or ``off``. Raises NotPrepared without a route."""
+    mode = connection.execute(select(route_copy.c.guard)).scalar_one_or_none()
+    if mode is None:
+        raise NotPrepared(f"{store} does not know its authority: crossfade.route is empty. Run crossfade prepare")
+    return str(mode)
 
 
 def set_guard_mode(connection: Connection, mode: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
-from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from adapters.postgres.errors import SETTING, speaking_for
@@ -252,6 +252,14 @@ def _spoke_while_idle(connection: psycopg.Connection[Any]) -> bool:
     look = select.poll()
     look.register(connection.fileno(), select.POLLIN)
     return bool(look.poll(0))
+
+
+def discard(connection: Connection, failed: BaseException | None = None) -> None:
+    """End the session: a connection that is no more than invalidated goes back to psycopg's pool, open."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, psycopg.Connection):
+        driver.pgconn.finish()
+    connection.invalidate(failed)
 
 
 def asking(engine: Engine) -> Engine:

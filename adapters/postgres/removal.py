@@ -21,6 +21,18 @@ _FUNCTIONS = text(
 )
 
 
+_NOTES = text(
+    "SELECT FROM pg_proc WHERE pronamespace = to_regnamespace('crossfade') AND prorettype = 'trigger'::regtype"
+    " AND strpos(prosrc, 'INSERT INTO crossfade.dirty') > 0"
+)
+
+
+def is_noted(engine: Engine, store: Store) -> bool:
+    """Whether a trigger of ours, of this version or another, notes changes; asked of no table, for it may be gone."""
+    with speaking_for(store), engine.connect() as connection:
+        return connection.execute(_NOTES).first() is not None
+
+
 def stop_noting(engine: Engine, store: Store, parts: Sequence[Part]) -> None:
     """Note no more changes of the parts, guarded as they stay, and forget those that are noted."""
     with speaking_for(store):

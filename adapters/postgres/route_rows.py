@@ -68,7 +68,7 @@ def _count(connection: Connection) -> None:
     """Let the planner know that the route is one row. Of a table never analyzed it expects pages full, and looks that
     row up in the index, which every guarded write would pay for (docs/adr/0023).
     """
-    run(connection, sql.SQL("ANALYZE {}").format(sql.Identifier(SCHEMA, route_copy.name)))
+    run(connection, sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(sql.Identifier(SCHEMA, route_copy.name)))
 
 
 def _pin(connection: Connection, table: Table, groups: Sequence[str], epoch: int | None) -> list[str]:

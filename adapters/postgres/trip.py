@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.errors import STALE_PLAN
+from adapters.postgres.pool import discard
 
 LOOKING_UP = ", ".join(
     f"set_config('{name}', '{value}', true)"
@@ -129,8 +130,9 @@ def together(connection: Connection) -> Iterator[Trip]:
     if failed is None:
         return
     stale = isinstance(failed, psycopg.Error) and failed.sqlstate == STALE_PLAN
-    if driver.closed or stale:  # another connection plans its statements anew
-        connection.invalidate(failed)
+    if driver.closed or stale or driver.pgconn.pipeline_status:
+        # Another connection plans its statements anew, and one that was cut off in a trip never comes out of it.
+        discard(connection, failed)
     elif not connection.in_transaction():  # SQLAlchemy takes a commit that never came about for one that failed
         with suppress(psycopg.Error):  # if it has died now, whoever uses it next is told
             driver.rollback()

@@ -19,9 +19,10 @@ from adapters.postgres.ledger.checkpoints import finished_parts
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.journal import JournalBook, read_stand
 from adapters.postgres.ledger.lags import LagBook
+from adapters.postgres.ledger.locks import is_locked
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
-from adapters.postgres.removal import has_triggers
+from adapters.postgres.removal import has_triggers, is_noted
 from adapters.prompts.canonical import Reading, parse_scope
 from adapters.prompts.discover import has_project, require_tenants
 from adapters.prompts.mappings import DispatchMapping
@@ -113,21 +114,27 @@ class Standing:
         modes = {}
         for store in self.left:
             with speaking_for(store), self.engine(store).connect() as connection:
-                modes[store] = guard_mode(connection)
+                modes[store] = guard_mode(connection, store)
         return modes
 
     def half_complete(self) -> bool:
-        """Whether ``complete`` began and has not ended: changes are noted still, or there are notes."""
+        """Whether ``complete`` began and has not ended: something is noted still."""
         if self.phase is not Phase.COMPLETE:
             return False
-        if has_triggers(self.new, Store.NEW) or any(each.notes for each in self.backlogs().values()):
-            return True
-        parts = self.mapping.parts if Store.LEGACY in self.left else ()
-        return any(is_guarded(self.legacy, Store.LEGACY, part) for part in parts)
+        return has_triggers(self.new, Store.NEW) or is_noted(self.legacy, Store.LEGACY)
 
     def half_left(self) -> bool:
-        """Whether something of ours stands where nothing is prepared: ``uninstall`` was cut short, or ``prepare``."""
-        return self.phase is Phase.IDLE and (Store.LEGACY in self.left or has_triggers(self.new, Store.NEW))
+        """Whether something of ours stands where nothing is prepared: ``uninstall`` was cut short, or ``prepare``.
+
+        No, while one of the two runs, and where new knows of nothing.
+        """
+        try:
+            idle = self.phases.present().phase is Phase.IDLE
+        except NotPrepared:
+            return False
+        if not idle or any(is_locked(self.new, name) for name in ("prepare", "authority")):
+            return False
+        return Store.LEGACY in self.left or has_triggers(self.new, Store.NEW)
 
     def rogue_writes(self) -> dict[Store, int]:
         """How many writes each store has taken without authority, under guard mode ``record``."""

@@ -195,8 +195,9 @@ def keys_at_hand() -> bool:
 
 
 def quiet_driver() -> None:
-    """Let the driver's pool say nothing of a store that is away, in this process: we say it ourselves."""
+    """Let the libraries' pools say nothing of a store that is away, in this process: we say it ourselves."""
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 def actor() -> str:

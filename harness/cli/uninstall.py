@@ -61,6 +61,7 @@ def losses_of(stores: Stores) -> list[str]:
     phase = stores.phase
     if Store.LEGACY not in stores.left:
         return []
+    stores.phases.present()  # NotPrepared, where new has been made anew and knows of nothing
     if phase is not Phase.COMPLETE and phase is not Phase.IDLE:
         path(phase, Phase.IDLE)  # IllegalPhase, with the next step, while both stores are in use
         if act := stores.journal.pending():
@@ -98,7 +99,7 @@ def _kept_in(legacy: Connection, phase: Phase) -> list[str]:
 
 def remove(app: App, stores: Stores, reason: str, *, accept_loss: bool) -> bool:
     """Take everything of ours out of legacy; whether anything was there. What a crash leaves, it finishes."""
-    with command_lock(stores.new, LOCK):
+    with command_lock(stores.new, "prepare"), command_lock(stores.new, LOCK):
         there = Store.LEGACY in stores.left
         if there:
             recover(app, stores)

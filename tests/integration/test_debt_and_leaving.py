@@ -15,6 +15,7 @@ from sqlalchemy import text
 from test_moving import TABLE, cut_over, prompt, ramp, settled, verified
 
 from adapters.postgres import triggers
+from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.prompt import Prompt
 from harness.cli.complete import let_go, obstacles_of
 from harness.cli.quarantine import accept_rows
@@ -199,6 +200,43 @@ def test_uninstall_that_dies_is_seen_and_finished(verified: Migration, point: st
     assert (found["half_left"], found["next"]) == (False, "crossfade prepare")
 
 
+def test_uninstall_waits_for_prepare(migration: Migration) -> None:
+    """And status, which finds legacy prepared and the phase at IDLE meanwhile, does not say that it was cut short."""
+    settings = migration.app.settings
+    killed = crossfade(settings, "prepare", CROSSFADE_FAILPOINTS="prepare.capture_attached=kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with command_lock(migration.stores.new, "prepare"):
+        assert document(crossfade(settings, "status", "--json"))["half_left"] is False
+        done = crossfade(settings, "uninstall", "--yes")
+        assert (done.returncode, "another crossfade prepare is running" in done.stderr) == (6, True), done.stderr
+    assert document(crossfade(settings, "status", "--json"))["half_left"] is True
+
+
+def test_where_new_was_made_anew_prepare_comes_first(verified: Migration) -> None:
+    """Legacy is prepared for a ledger that is gone: nothing says what may be lost until there is one again."""
+    settings = verified.app.settings
+    verified.new_sql("DROP SCHEMA crossfade CASCADE")
+    verified.new_sql("DROP TABLE prompts CASCADE")
+    found = document(crossfade(settings, "status", "--json"))
+    assert (found["half_left"], found["next"]) == (False, "crossfade prepare")
+    done = crossfade(settings, "uninstall", "--yes")
+    assert (done.returncode, "crossfade prepare" in done.stderr) == (4, True), done.stderr
+    for words in (("prepare",), ("uninstall", "--yes", "--accept-loss")):
+        done = crossfade(settings, *words)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_store_without_a_route_is_named(verified: Migration) -> None:
+    """Its guard refuses every write; prepare writes the route anew."""
+    settings = verified.app.settings
+    verified.sql("DELETE FROM crossfade.route")
+    for words in (("status",), ("ramp", "10")):
+        done = crossfade(settings, *words)
+        assert (done.returncode, "legacy does not know its authority" in done.stderr) == (4, True), done.stderr
+    assert crossfade(settings, "prepare").returncode == 0
+    assert crossfade(settings, "status").returncode == 0
+
+
 def test_prepare_that_dies_is_seen(migration: Migration) -> None:
     """Before the phase says that anything is prepared."""
     settings = migration.app.settings
@@ -220,6 +258,24 @@ def completed(verified: Migration) -> Migration:
     cut_over_and_settled(verified)
     let_go(verified.app, verified.stores, "a test")
     return verified
+
+
+def test_legacy_may_be_dismantled_before_it_is_left(completed: Migration) -> None:
+    """A tenant's schema is dropped once nobody needs its data: what is left of us goes all the same."""
+    completed.sql("DROP SCHEMA dispatch_organization_umbra CASCADE")
+    done = crossfade(completed.app.settings, "uninstall", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert completed.sql("SELECT to_regnamespace('crossfade') IS NULL") == [(True,)]
+
+
+def test_what_is_noted_by_a_writer_that_was_late_is_nobodys_any_more(verified: Migration) -> None:
+    """Its transaction was open when legacy was let go of, and is committed after it."""
+    cut_over_and_settled(verified)
+    with verified.stores.legacy.begin() as late:
+        late.execute(text(f"INSERT INTO {TABLE} (genai_type, genai_prompt, enabled) VALUES (2, 'late', true)"))
+        let_go(verified.app, verified.stores, "a test")
+    assert status_of(verified.stores)["half_complete"] is False
+    assert crossfade(verified.app.settings, "uninstall", "--yes").returncode == 0
 
 
 def test_rogue_after_the_end_shows_new_alone(completed: Migration) -> None:

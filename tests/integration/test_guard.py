@@ -187,11 +187,11 @@ def test_mode_record_keeps_what_it_lets_through(moved: Migration) -> None:
 
 def test_mode_off_lets_pass_and_keeps_nothing(moved: Migration) -> None:
     """In mode off everything passes and nothing is filed; the mode is read and changed by our own functions."""
-    for engine in (moved.stores.legacy, moved.stores.new):
-        with engine.begin() as connection:
-            assert guard_mode(connection) == "enforce"
+    for store in Store:
+        with moved.stores.engine(store).begin() as connection:
+            assert guard_mode(connection, store) == "enforce"
             set_guard_mode(connection, "off")
-            assert guard_mode(connection) == "off"
+            assert guard_mode(connection, store) == "off"
     moved.sql(LEGACY_INSERT)
     moved.sql(f"TRUNCATE {TABLE}")
     insert_new(moved, OTHER)

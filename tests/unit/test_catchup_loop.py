@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from threading import Event
 from typing import Any, cast
 
+import pytest
+
 from harness.catchup import FIRST_PAUSE, LONGEST_PAUSE, Carried, follow
 from harness.errors import StoreUnavailable
 from harness.pauses import Pauses, PutOff
@@ -61,24 +63,18 @@ def test_what_both_stores_hand_back_is_not_carried_to_and_fro_without_a_pause() 
     assert followed(*[handed_back] * 8, Carried(notes=3, turned=2), NOTHING)[-1] == FIRST_PAUSE
 
 
-def test_what_is_put_off_again_is_left_alone_for_longer() -> None:
-    """Up to a longest pause, each for itself, and from the beginning once it was done."""
+@pytest.mark.parametrize(("many", "seconds"), [(1, 5.0), (100, 5.0), (400, 20.0)])
+def test_what_is_put_off_is_left_alone_for_longer_where_it_is_much(many: int, seconds: float) -> None:
+    """So that trying it again does not take all of the time; one alone is tried again soon, however often it failed."""
     now = [0.0]
-    put_off = PutOff(lambda: now[0], 5.0, 20.0)
-    pauses = []
-    for _ in range(4):
-        put_off.add(["refused"])
-        began = now[0]
-        while "refused" in put_off.names:
-            now[0] += 1.0
-        pauses.append(now[0] - began)
-    assert pauses == [5.0, 10.0, 20.0, 20.0]
-    put_off.add(["refused", "another"])
-    now[0] += 5.0
-    assert put_off.names == {"refused"}
-    put_off.done(["refused", "nobody's"])
-    assert put_off.names == set()
-    put_off.add(["refused"])
+    put_off, names = PutOff(lambda: now[0], 5.0), {str(number) for number in range(many)}
+    for _ in range(3):
+        put_off.add(names)
+        now[0] += 4.9
+        assert put_off.names == names
+        now[0] += seconds
+        assert put_off.names == set()
+    put_off.add(["one"])
     now[0] += 5.0
     assert put_off.names == set()
 

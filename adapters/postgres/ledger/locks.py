@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.pool import discard
 from harness.errors import CommandLocked
 from harness.routing import Store
 
@@ -70,7 +71,7 @@ def _release(connection: Connection, name: str, before: str) -> None:
         connection.execute(select(func.set_config("application_name", before, False)))
         connection.execute(select(func.pg_advisory_unlock(func.hashtext(_CLASS), func.hashtext(name))))
     except SQLAlchemyError:
-        connection.invalidate()  # the session ends, and the lock with it
+        discard(connection)  # the session ends, and the lock with it
 
 
 def _held_by(connection: Connection, name: str) -> str:
