@@ -256,6 +256,8 @@ def _spoke_while_idle(connection: psycopg.Connection[Any]) -> bool:
 
 def discard(connection: Connection, failed: BaseException | None = None) -> None:
     """End the session: a connection that is no more than invalidated goes back to psycopg's pool, open."""
+    if connection.invalidated:  # it was found dead, and is gone already
+        return
     driver = connection.connection.driver_connection
     if isinstance(driver, psycopg.Connection):
         driver.pgconn.finish()

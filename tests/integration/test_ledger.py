@@ -9,13 +9,14 @@ from uuid import UUID, uuid4
 
 import pytest
 from fix_postgres import Databases, engine_for, until
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import InvalidRequestError
 
 from adapters.postgres.ledger import quarantine, rejections
 from adapters.postgres.ledger.audit import AuditBook
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.held_back import let_go
-from adapters.postgres.ledger.locks import command_lock
+from adapters.postgres.ledger.locks import command_lock, is_locked
 from adapters.postgres.ledger.opening import open_ledger
 from adapters.postgres.ledger.phases import PhaseBook
 from adapters.postgres.ledger.route import RouteBook
@@ -339,6 +340,19 @@ def test_the_lock_of_a_dead_command_is_free(prepared_new: Engine, other: Engine)
             assert ended.scalar_one()
         # The session is told to end; until it has, it still holds the lock.
         until(lambda: _is_free(other, "backfill"))
+
+
+def test_a_lock_that_could_not_be_given_back_is_free(prepared_new: Engine, other: Engine) -> None:
+    """Its session ends, instead of going back to the pool with the lock."""
+
+    def fail(*arguments: object) -> None:
+        if "pg_advisory_unlock" in str(arguments[2]):
+            raise InvalidRequestError
+
+    event.listen(prepared_new, "before_cursor_execute", fail)
+    with command_lock(prepared_new, "backfill"):
+        pass
+    until(lambda: not is_locked(other, "backfill"))
 
 
 def _is_free(engine: Engine, name: str) -> bool:
