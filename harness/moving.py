@@ -173,7 +173,7 @@ class Mover:
             except CrossfadeError as error:
                 self._give_up(act, error)
             else:
-                self.journal.finish(act)
+                self._finish(act)
                 passing("move.finished")
                 self.told(f"writers of {act.loser} were held back for {held * 1000:.0f} ms")
                 return busy
@@ -228,6 +228,15 @@ class Mover:
                 raise
         return max(0.0, ended - began), busy
 
+    def _finish(self, act: Act) -> None:
+        try:
+            self.journal.finish(act)
+        except StoreUnavailable as error:
+            raise Unfinished(
+                f"authority has moved, as {act.command} was to do it, but the journal could not be told ({error}): run "
+                "crossfade resume once new is back"
+            ) from error
+
     def _recovered(self, act: Act) -> bool:
         try:
             if self.fences.happened(act, else_undo=False):
@@ -235,9 +244,9 @@ class Mover:
                 return True
         except StoreUnavailable as error:
             raise Unfinished(
-                f"{act.command} is half done, because a store went away at the last step ({error}). Until it is "
-                "finished, neither store accepts writes of the scopes that move: run crossfade resume once both "
-                "stores are back"
+                f"{act.command} is half done, or has not happened: a store went away at the last step ({error}). Until "
+                "it is back, both stores may refuse writes of the scopes that move; then run crossfade resume, which "
+                "finishes or undoes it"
             ) from error
         return False
 

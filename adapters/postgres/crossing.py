@@ -27,6 +27,7 @@ from harness.moving import Act, Drained, Stand
 from harness.ports import Clock
 from harness.routing import Route, Store, group
 from harness.settings import MoveSettings
+from harness.words import counted
 
 _PAUSE = 0.005
 
@@ -180,7 +181,7 @@ class Crossing:
         if any(note.of_whole_part for note in notes):
             return None
         noted = {note.scope for note in notes if self.carrier.has_place_for(note.scope)}
-        moving = _Moving(self.salt, act)
+        moving = _Moving(self.salt, act.before, act.after)
         busy = set(noted)
         for scopes in self.suspects[act.id].values():
             if any(map(moving, scopes)):
@@ -221,7 +222,7 @@ class Crossing:
         return self.choices[act.id]
 
     def _compare(self, act: Act, keys: Collection[str]) -> None:
-        moving = _Moving(self.salt, act)
+        moving = _Moving(self.salt, act.before, act.after)
         differing = [key for key, scopes in self._unequal(keys).items() if any(map(moving, scopes))]
         if differing:
             raise MismatchFound(
@@ -230,15 +231,13 @@ class Crossing:
             )
 
     def _refuse_debt(self, act: Act, debts: Mapping[str, str | None]) -> None:
-        moving = _Moving(self.salt, act)
-        if found := sorted(key for key, scope in debts.items() if moving(scope) and key not in act.left_behind):
-            raise Refused(
-                f"legacy cannot hold {len(found)} records of the moving scopes ({', '.join(found[:3])}); nothing has "
-                "changed. See crossfade status, mend them in new, or leave them behind with --accept-debt"
-            )
+        owed = {key: scope for key, scope in debts.items() if key not in act.left_behind}
+        if said := unacceptable(owed, self.salt, act.before, act.after):
+            raise Refused(f"{said}; nothing has changed")
 
     def _with_quarantine(self, act: Act, held: Collection[str]) -> Stand:
-        staying = {scope for scope in held if _Moving(self.salt, act)(scope)}
+        moving = _Moving(self.salt, act.before, act.after)
+        staying = {scope for scope in held if moving(scope)}
         if not staying:
             return act.after
         if act.command == "cutover":
@@ -246,7 +245,7 @@ class Crossing:
                 f"{len(staying)} scopes have rows in quarantine ({', '.join(sorted(staying)[:3])}); nothing has "
                 "changed. Mend them in legacy, or leave them behind: crossfade quarantine accept"
             )
-        self.told(f"{len(staying)} scopes stay with legacy: they have rows in quarantine")
+        self.told(f"{counted(len(staying), 'scope')} with rows in quarantine: no move from legacy")
         return _staying(act.after, staying, Store.LEGACY)
 
 
@@ -266,13 +265,25 @@ def _staying(after: Stand, scopes: Collection[str], store: Store) -> Stand:
 class _Moving:
     """Whether a scope is one of those that move."""
 
-    def __init__(self, salt: str, act: Act) -> None:
+    def __init__(self, salt: str, before: Stand, after: Stand) -> None:
         self._was, self._will_be = (
-            Route(writes_percent=stand.writes_percent, salt=salt, pins=stand.pins) for stand in (act.before, act.after)
+            Route(writes_percent=stand.writes_percent, salt=salt, pins=stand.pins) for stand in (before, after)
         )
 
     def __call__(self, scope: str | None) -> bool:
         return scope is not None and self._was.authority(scope) is not self._will_be.authority(scope)
+
+
+def unacceptable(debts: Mapping[str, str | None], salt: str, before: Stand, after: Stand) -> str:
+    """Why legacy cannot take over, given the scopes of records that it could not hold, by key; empty if it can."""
+    moving = _Moving(salt, before, after)
+    found = sorted(key for key, scope in debts.items() if moving(scope))
+    if not found:
+        return ""
+    return (
+        f"legacy cannot hold {counted(len(found), 'record')} of the moving scopes ({', '.join(found[:3])}); "
+        "crossfade status says why. Mend them in new, or leave them behind: crossfade rollback --accept-debt"
+    )
 
 
 def count_moving(

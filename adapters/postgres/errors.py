@@ -158,7 +158,7 @@ def _unreachable(store: Store, error: psycopg.Error, said: str) -> StoreUnavaila
     for pattern, what, todo in _CONNECTING:
         if re.search(pattern, said):
             return StoreUnavailable(f"{store}{_address(error)}: {what}; {todo.format(SETTING[store])}")
-    reason = said.splitlines()[-1].strip() if said else type(error).__name__
+    reason = said.splitlines()[0].strip() if said else type(error).__name__
     return StoreUnavailable(f"{store}{_address(error)} is unavailable ({reason}); see whether its server runs")
 
 

@@ -43,8 +43,8 @@ def age_of_latest(engine: Engine, store: Store) -> float | None:
     return None if found is None else float(found)
 
 
-def kept(engine: Engine, store: Store, limit: int) -> list[Rogue]:
-    """The newest, newest first."""
+def kept(engine: Engine, store: Store, limit: int | None) -> list[Rogue]:
+    """The newest, newest first; without a limit all."""
     c = rogue.c
     chosen = select(c.at, c.part, c.operation, c.scope, c.role, c.application, c.before, c.after)
     with speaking_for(store), engine.connect() as connection:

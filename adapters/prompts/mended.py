@@ -15,6 +15,7 @@ from adapters.postgres.schema import dirty
 from adapters.prompts.canonical import DebtReason, LegacyScope, parse_scope
 from adapters.prompts.discover import require_tenants
 from adapters.prompts.dispatch_tables import tenant_tables
+from harness.records import Debt
 from harness.routing import Store
 
 
@@ -23,18 +24,24 @@ def note_mended(legacy: Engine, new: Engine, part: str) -> int:
 
     Without those of which something is noted. Scope policy ``type`` only.
     """
-    lacking = [debt for debt in owed(asking(new)) if debt.reason == DebtReason.NO_PROJECT]
-    places = {debt.key: parse_scope(debt.scope or "", with_type=True) for debt in lacking}
-    there = _projects(legacy, filter(None, places.values()))
-    mended = {key for key, place in places.items() if place and (place.organization, place.project) in there}
-    if not mended:
+    found = {debt.key: debt.scope for debt in mended(legacy, owed(asking(new)))}
+    if not found:
         return 0
     with speaking_for(Store.NEW), new.begin() as connection:
-        mended -= set(connection.execute(select(dirty.c.key).where(dirty.c.key == any_(these(mended)))).scalars())
-        notes = [{"part": part, "scope": debt.scope, "key": debt.key} for debt in lacking if debt.key in mended]
+        noted = set(connection.execute(select(dirty.c.key).where(dirty.c.key == any_(these(found)))).scalars())
+        notes = [{"part": part, "scope": scope, "key": key} for key, scope in found.items() if key not in noted]
         if notes:
             connection.execute(insert(dirty), notes)
     return len(notes)
+
+
+def mended(legacy: Engine, debts: Iterable[Debt]) -> list[Debt]:
+    """Those of the debts that lack a project which legacy has."""
+    places = {
+        debt: parse_scope(debt.scope or "", with_type=True) for debt in debts if debt.reason == DebtReason.NO_PROJECT
+    }
+    there = _projects(legacy, filter(None, places.values()))
+    return [debt for debt, place in places.items() if place and (place.organization, place.project) in there]
 
 
 def _projects(legacy: Engine, places: Iterable[LegacyScope]) -> set[tuple[str, int]]:

@@ -27,6 +27,7 @@ from adapters.postgres.deferred_indexes import DeferredIndexes
 from adapters.postgres.digest import TableSide
 from adapters.postgres.fence import RouteFences
 from adapters.postgres.guard import attach_guard
+from adapters.postgres.ledger.debt import owed
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.pauses import PauseBook
 from adapters.postgres.ledger.statistics import MinuteRollUp, StatisticsBook
@@ -37,13 +38,14 @@ from adapters.prompts.canonical import COLUMNS
 from adapters.prompts.contract import PromptRepository
 from adapters.prompts.ends import Ends
 from adapters.prompts.mappings import PromptManagerMapping, RehearsalMapping
-from adapters.prompts.mended import note_mended
+from adapters.prompts.mended import mended, note_mended
 from adapters.prompts.prompt_manager import giving_part, migrating, prompts, whole_part
 from adapters.prompts.repository import SqlPromptRepository
 from adapters.prompts.standing import Standing
 from harness.catchup import WithApplies
 from harness.moving import Act, Mover
 from harness.ports import Publisher
+from harness.records import Debt
 from harness.router import Router
 from harness.routing import Store
 from harness.settings import Settings
@@ -93,6 +95,12 @@ class Stores(Standing):
     def note_mended(self) -> int:
         """Note the rollback debt that legacy could hold by now, so that it is carried; how many records."""
         return note_mended(self.legacy, self.new, self.destination.part.name) if self.reading.by_type else 0
+
+    def owed(self) -> list[Debt]:
+        """The rollback debt, without what legacy could hold by now."""
+        debts = owed(self.new)
+        there = set(mended(self.legacy, debts))
+        return [each for each in debts if each not in there]
 
     # Moving authority
 

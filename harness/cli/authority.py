@@ -13,7 +13,7 @@ from rich.console import Console
 from adapters.postgres.ledger.locks import command_lock
 from adapters.prompts.migration import Stores
 from harness.cli.app import App, actor, facts
-from harness.cli.planning import Plan, Wish, check_names, plan
+from harness.cli.planning import Plan, Wish, check_names, plan, with_debt
 from harness.errors import MismatchFound, Overtaken, Refused
 from harness.failpoints import passing
 from harness.moving import Act
@@ -61,10 +61,11 @@ def carry_out(app: App, stores: Stores, made: Callable[[], Plan], reason: str) -
 
 def _act(app: App, stores: Stores, wanted: Plan, reason: str) -> dict[str, Any]:
     """Carry out the plan. Raises Overtaken, with nothing changed, if the stand is another one than the plan's."""
-    refuse(wanted.obstacles)
     if not wanted.changes:
         app.say("nothing to change: it is so already")
-    elif wanted.loser is None:
+        return wanted.document() | {"changed": False, "obstacles": {}, "epoch": stores.routes.view().route.epoch}
+    refuse(wanted.obstacles)
+    if wanted.loser is None:
         stores.journal.change_shares(
             command=wanted.command,
             before=wanted.before,
@@ -75,7 +76,7 @@ def _act(app: App, stores: Stores, wanted: Plan, reason: str) -> dict[str, Any]:
         )
     else:
         _move(app, stores, wanted, reason)
-    return wanted.document() | {"changed": wanted.changes, "epoch": stores.routes.view().route.epoch}
+    return wanted.document() | {"changed": True, "epoch": stores.routes.view().route.epoch}
 
 
 def _move(app: App, stores: Stores, wanted: Plan, reason: str) -> None:
@@ -163,7 +164,7 @@ def show_plan(out: Console, document: dict[str, Any]) -> None:
         rows["pinned"] = ", ".join(f"{name} to {store}" for name, store in changed.items())
     if gone := sorted(before["pins"].keys() - after["pins"].keys()):
         rows["unpinned"] = gone
-    if document["loser"] is not None:
+    if document["scopes"]:
         gainer = Store(document["loser"]).other
         rows["moves"] = (
             f"{counted(document['scopes'], 'scope')} with {counted(document['records'], 'record')}, to {gainer}"
@@ -203,7 +204,10 @@ def act_on(
     if dry_run and (half := stores.journal.pending()) is not None:
         app.say(f"crossfade: {half.command} of {half.actor} is half done, and would be finished or undone first")
     noted = f"{reason} (despite {', '.join(despite)})".strip() if despite else reason
-    document = made().document() | {"changed": False} if dry_run else carry_out(app, stores, made, noted)
+    if dry_run:
+        document = with_debt(stores, made()).document() | {"changed": False}
+    else:
+        document = carry_out(app, stores, made, noted)
     say_in_vain(app, despite, {*document["overruled"], *document["obstacles"]})
     app.result(document, lambda out: show_plan(out, document))
     if dry_run:

@@ -139,6 +139,7 @@ def backfill_stores(
         command_lock(stores.new, "backfill"),
         _crew(stores, workers, executor or app.settings.backfill.executor) as (copy, crew, count),
     ):
+        stores.require(Phase.PREPARED)  # again, now that nobody can give the migration up any more
         if defer_indexes:
             stores.indexes.put_off(actor(), reason)
         done, finished = copy_all(

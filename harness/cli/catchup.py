@@ -136,10 +136,11 @@ def _left(stores: Stores, following: bool) -> int | None:
 
 def _look_after(app: App, stores: Stores) -> None:
     """Finish or undo an act that its command left behind, unless it is being carried out, and note mended debt."""
-    stores.carrier.tidy()
-    if stores.phase is Phase.COMPLETE:
+    if (phase := stores.phase) in {Phase.COMPLETE, Phase.IDLE}:
+        app.say(f"crossfade: the migration is {phase}: nothing is carried over any more")
         app.stop.set()
         return
+    stores.carrier.tidy()
     if stores.journal.pending() is not None:
         with suppress(CommandLocked), command_lock(stores.new, LOCK):
             recover(app, stores)

@@ -41,7 +41,8 @@ def cutover(app: App, accept: tuple[str, ...], yes: bool, despite: tuple[str, ..
             app.say("crossfade: a dry run accepts nothing: the rows of --accept still count as in quarantine")
         if not dry_run:
             if not (yes or accept):  # nobody is asked for what is not to be had
-                refuse(plan(stores, "cutover", to_new, gated=True, despite=despite).obstacles)
+                wanted = plan(stores, "cutover", to_new, gated=True, despite=despite)
+                refuse(wanted.obstacles if wanted.changes else {})
             confirmed(app, "Move all authority to new?", yes=yes)
             accepted = accept_rows(stores, accept, reason)
         try:

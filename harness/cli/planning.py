@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adapters.postgres.crossing import count_moving
+from adapters.postgres.crossing import count_moving, unacceptable
 from adapters.postgres.ledger.evidence import EvidenceBook
 from adapters.postgres.ledger.statistics import StatisticsBook
 from adapters.prompts.migration import Stores
@@ -124,6 +124,13 @@ def losing(before: Stand, after: Stand, salt: str) -> Store | None:
 
     An act goes one way only. Raises Refused for one that would have to go both ways.
     """
+    if loser := losing_scopes(before, after, salt):
+        return loser
+    return Store.LEGACY if before.pins != after.pins else None
+
+
+def losing_scopes(before: Stand, after: Stand, salt: str) -> Store | None:
+    """The store that loses authority over something; None where none does, whatever pins say the same anew."""
     was, will_be = (Route(writes_percent=each.writes_percent, salt=salt, pins=each.pins) for each in (before, after))
     losers = set()
     if after.writes_percent != before.writes_percent:
@@ -137,7 +144,7 @@ def losing(before: Stand, after: Stand, salt: str) -> Store | None:
             losers |= {store for store in held if holding != {store}}
     if len(losers) > 1:
         raise Refused("this would move scopes in both directions at once; change the percent and the pins one by one")
-    return losers.pop() if losers else Store.LEGACY if before.pins != after.pins else None
+    return losers.pop() if losers else None
 
 
 def _stores_of(stand: Stand, name: str) -> set[Store]:
@@ -147,10 +154,20 @@ def _stores_of(stand: Stand, name: str) -> set[Store]:
     return {0.0: {Store.LEGACY}, 100.0: {Store.NEW}}.get(stand.writes_percent, set(Store))
 
 
+def with_debt(stores: Stores, planned: Plan) -> Plan:
+    """The plan, with what legacy could not take over, as far as that is known: the act itself looks once more when
+    everything has been carried over, and is refused only by what is left.
+    """
+    if losing_scopes(planned.before, planned.after, stores.salt) is not Store.NEW:
+        return planned
+    debts = {each.key: each.scope for each in stores.owed() if each.key not in planned.left_behind}
+    said = unacceptable(debts, stores.salt, planned.before, planned.after)
+    return replace(planned, obstacles=planned.obstacles | {"debt": said}) if said else planned
+
+
 def _obstacles(stores: Stores, before: Stand, after: Stand, loser: Store | None) -> dict[str, str]:
     found: dict[str, str] = {}
-    raising = loser is Store.LEGACY or after.reads_percent > before.reads_percent
-    if raising:
+    if losing_scopes(before, after, stores.salt) is Store.LEGACY or after.reads_percent > before.reads_percent:
         if missing := stores.uncaptured_tenants():
             found["tenants"] = f"nothing carries over the tenants {', '.join(missing)}; run crossfade prepare"
         if uncopied := stores.uncopied_tenants():

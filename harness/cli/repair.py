@@ -155,7 +155,7 @@ def _hold_authority(connection: Connection, store: Store, stores: Stores, planne
 
 
 def _refuse_complete(stores: Stores) -> None:
-    if stores.phase is Phase.COMPLETE and Store.LEGACY in stores.left:  # uninstalled, verify says what there is to say
+    if stores.phase is Phase.COMPLETE:
         raise IllegalPhase(
             f"the migration is {Phase.COMPLETE}: legacy was let go of, and repair carries nothing to it any more. "
             f"Next: {NEXT_STEP[Phase.COMPLETE]}"

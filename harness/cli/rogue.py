@@ -15,16 +15,18 @@ from harness.phases import Phase
 
 
 @command("crossfade rogue --show-values")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="So many of each store.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many of each store.")
+@click.option("--all", "everything", is_flag=True, help="All of them, whatever --limit says.")
 @click.option("--show-values", is_flag=True, help="Show the rows as they were and as they became.")
-def rogue(app: App, limit: int, show_values: bool) -> None:
+def rogue(app: App, limit: int, everything: bool, show_values: bool) -> None:
     """Show writes that a store took without authority, under guard mode "record".
 
     They are kept with their rows, for catch-up makes the store equal to the scope's authority again.
     """
     with opened(app.settings) as stores:
         stores.require(Phase.PREPARED)
-        found = [each for store in stores.left for each in kept(stores.engine(store), store, limit)]
+        most = None if everything else limit
+        found = [each for store in stores.left for each in kept(stores.engine(store), store, most)]
         total = stores.rogue_writes()
     found.sort(key=lambda each: each.at, reverse=True)
     document = {
@@ -65,4 +67,4 @@ def _show(out: Console, document: dict[str, Any]) -> None:
                 lines.append(f"  {name}: {json.dumps(each[name], ensure_ascii=False)}")
         out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     if (left := sum(document["total"].values()) - len(document["writes"])) > 0:
-        out.print(f"… and {left:,} earlier ones; --limit shows more", highlight=False)
+        out.print(f"… and {left:,} earlier ones; --limit shows more, --all shows all", highlight=False)

@@ -43,7 +43,8 @@ def status_of(stores: Stores, gates: Sequence[Gate] | None = None) -> dict[str, 
     backlogs = stores.backlogs()
     evidence = EvidenceBook(stores.new)
     latest = evidence.standing()
-    quarantined = by_reason(stores.new)
+    quarantined, debts = by_reason(stores.new), owed(stores.new)
+    began = at_least(phase, Phase.BACKFILLED)  # what is kept of an attempt that was given up before says nothing now
     document |= {
         "epoch": route.epoch,
         "reads_percent": route.reads_percent,
@@ -65,14 +66,17 @@ def status_of(stores: Stores, gates: Sequence[Gate] | None = None) -> dict[str, 
         "guard": {store.value: mode for store, mode in stores.guard_modes().items()},
         "rogue_writes": sum(stores.rogue_writes().values()),
         "new_only": stores.queue.new_only(),
-        "rollback_debt": len(owed(stores.new)),
+        "rollback_debt": len(debts),
+        "owed": [{"key": each.key, "scope": each.scope, "reason": each.reason} for each in debts[:_MOST_OWED]],
         "unfinished": unfinished(stores),
         "half_complete": stores.half_complete(),
         "half_left": False,
         "uninstalled": Store.LEGACY not in stores.left,
-        "automatic_ramp": None if (course := CourseBook(stores.new).course()) is None else as_json(course),
+        "automatic_ramp": as_json(course) if began and (course := CourseBook(stores.new).course()) else None,
         "routes_differ": stores.routes_differ(),
-        "last_verification": {"at": latest.at.isoformat(), "verdict": latest.verdict.value} if latest else None,
+        "last_verification": {"at": latest.at.isoformat(), "verdict": latest.verdict.value}
+        if began and latest
+        else None,
         "verdict": decide(gates).value,
         "gates": [{"name": gate.name, "verdict": gate.verdict.value, "evidence": gate.evidence} for gate in gates],
     }
@@ -92,6 +96,8 @@ def unfinished(stores: Stores) -> dict[str, Any] | None:
         "after": stand_as_json(act.after),
     }
 
+
+_MOST_OWED = 20  # records that are named
 
 NOTHING_YET: dict[str, Any] = {
     "reads_percent": 0.0,
@@ -114,6 +120,7 @@ NOTHING_YET: dict[str, Any] = {
     "rogue_writes": 0,
     "new_only": 0,
     "rollback_debt": 0,
+    "owed": [],
     "unfinished": None,
     "half_complete": False,
     "half_left": False,
@@ -146,10 +153,12 @@ def next_step(document: dict[str, Any]) -> str:
         return "crossfade backfill --resume: the backfill is paused"
     if document["missing_indexes"]:
         return "crossfade backfill: indexes of prompts were put off, and it builds them at its end"
-    if document["rejected"]:
+    if document["rejected"] and at_least(Phase(document["phase"]), Phase.BACKFILLED):
         return "mend what is refused (see rejected), then crossfade catchup"
     if document["rogue_writes"] and "rogue" in _open(document):  # of old ones a verification has told since
         return "crossfade rogue: writes went to a store without authority; then crossfade verify"
+    if off := sorted(store for store, mode in document["guard"].items() if mode != "enforce"):
+        return f"guard.mode = enforce, then crossfade prepare: until {' and '.join(off)} enforces, no authority moves"
     if document["phase"] == Phase.CUT_OVER and (pinned := sorted(document["pins"])):
         return f"crossfade ramp --unpin {pinned[0]}: its writes are served by legacy still; then verify and complete"
     return NEXT_STEP[Phase(document["phase"])]

@@ -73,6 +73,8 @@ def show(out: Console, document: dict[str, Any]) -> None:
         rows["pins"] = ", ".join(f"{name} to {store}" for name, store in document["pins"].items())
     if any(mode != "enforce" for mode in document["guard"].values()):
         rows["guard"] = ", ".join(f"{store} {mode}" for store, mode in document["guard"].items())
+    if document["routes_differ"]:
+        rows["routes differ"] = "yes: the stores' guards go by different routes"
     if document["unfinished"]:
         rows["unfinished"] = f"{document['unfinished']['command']} by {document['unfinished']['actor']}"
     if document["half_complete"]:
@@ -88,6 +90,11 @@ def show(out: Console, document: dict[str, Any]) -> None:
     for each in document["rejected"]:
         told = f"rejected: {each['scope'] or 'without scope'}: {each['error']}"
         out.print(told, markup=False, highlight=False, soft_wrap=True)
+    for each in document["owed"]:
+        told = f"owed: {each['key']} in {each['scope'] or 'no scope'}: {each['reason']}"
+        out.print(told, markup=False, highlight=False, soft_wrap=True)
+    if (more := document["rollback_debt"] - len(document["owed"])) > 0:
+        out.print(f"… and {more:,} more records that legacy cannot hold", highlight=False)
 
 
 def _gates(gates: Sequence[dict[str, str]]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ from adapters.postgres.errors import speaking_for
 from adapters.postgres.ledger.closing import close_ledger
 from adapters.postgres.ledger.locks import command_lock
 from adapters.postgres.migrations import downgrade_in, wait_for_turn
-from adapters.postgres.removal import LOCKS, drop_triggers, lock_table, remove_triggers
+from adapters.postgres.removal import LOCKS, drop_triggers, has_triggers, lock_table, remove_triggers
 from adapters.postgres.schema import rogue as rogue_writes
 from adapters.postgres.triggers import patiently
 from adapters.prompts.dispatch_tables import sidecar
@@ -23,6 +24,9 @@ from harness.errors import Refused
 from harness.failpoints import passing
 from harness.phases import Phase, path
 from harness.routing import Store
+
+# Commands that use what is to go; in the order in which they take more than one lock themselves.
+_AT_WORK = "prepare", "backfill", "verify", "repair", LOCK
 
 
 @command("crossfade uninstall --dry-run")
@@ -49,6 +53,8 @@ def uninstall(app: App, yes: bool, accept_loss: bool, dry_run: bool, reason: str
     if not there:
         app.say("nothing of Crossfade is in legacy")
     app.result(document, lambda out: out.print(facts(document)))
+    if dry_run:
+        refuse_losses(losses, accept_loss=accept_loss)
 
 
 def refuse_losses(losses: list[str], *, accept_loss: bool) -> None:
@@ -91,7 +97,7 @@ def _kept_in(legacy: Connection, phase: Phase) -> list[str]:
 
     losses = []
     if rogue := number(rogue_writes):
-        losses.append(f"the rows of {rogue} rogue writes (crossfade rogue --show-values --json prints them)")
+        losses.append(f"the rows of {rogue} rogue writes (crossfade rogue --all --show-values --json prints them)")
     if phase is not Phase.COMPLETE and (beside := number(sidecar)):
         losses.append(f"ids, names, descriptions or versions of {beside} prompts, which Dispatch has no columns for")
     return losses
@@ -99,7 +105,9 @@ def _kept_in(legacy: Connection, phase: Phase) -> list[str]:
 
 def remove(app: App, stores: Stores, reason: str, *, accept_loss: bool) -> bool:
     """Take everything of ours out of legacy; whether anything was there. What a crash leaves, it finishes."""
-    with command_lock(stores.new, "prepare"), command_lock(stores.new, LOCK):
+    with ExitStack() as held:
+        for name in _AT_WORK:
+            held.enter_context(command_lock(stores.new, name))
         there = Store.LEGACY in stores.left
         if there:
             recover(app, stores)
@@ -107,6 +115,7 @@ def remove(app: App, stores: Stores, reason: str, *, accept_loss: bool) -> bool:
             _leave_legacy(app, stores, reason, accept_loss=accept_loss)
         passing("uninstall.legacy_left")
         if stores.phase is not Phase.COMPLETE:
+            there |= has_triggers(stores.new, Store.NEW)
             remove_triggers(stores.new, Store.NEW)
     return there
 

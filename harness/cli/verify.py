@@ -27,7 +27,6 @@ from harness.errors import ConfigError, MismatchFound, Refused
 from harness.narrowing import MILLION
 from harness.phases import Phase
 from harness.records import Kind, RowDifference, Verdict, Verification
-from harness.routing import Store
 from harness.verify import Asked, Checkpoints, Verify, as_json, said
 
 _SEEDS = 2**31
@@ -102,12 +101,10 @@ def verify(
                 resume=resume,
                 progress=progress,
             )
-        # Nothing is carried to legacy any more then, and repair would be refused.
-        told = sentence(found, _LET_GO if stores.phase is Phase.COMPLETE else _MEND)
     document = as_json(found) | {"examples": [example(each, show_values) for each in found.examples]}
-    app.result(document, lambda console: show(console, found, told, show_values))
+    app.result(document, lambda console: show(console, found, show_values))
     if said(found) in {Verdict.FAIL.value, Verdict.INCONCLUSIVE.value}:
-        raise MismatchFound(told)
+        raise MismatchFound(sentence(found))
 
 
 def asked_for(sample: int | None, seed: int | None, scope: str | None, organization: str | None) -> Asked:
@@ -143,8 +140,8 @@ def verify_stores(
 ) -> Verification:
     """Verify, and keep the result in the ledger. ``sides``: both stores' rows, if not all of them."""
     stores.require(Phase.BACKFILLED)
-    if Store.LEGACY not in stores.left:
-        raise Refused("legacy was let go of, and Crossfade is uninstalled there; there is nothing to compare any more")
+    if stores.phase is Phase.COMPLETE:
+        raise Refused("the migration is COMPLETE: new goes on without legacy, and there is nothing to compare any more")
     legacy, new = sides or (stores.legacy_side, stores.new_side)
     settings, most = app.settings.verify, app.settings.pool.max_connections - _SPARE_CONNECTIONS
     if settings.workers > most:
@@ -178,16 +175,12 @@ def _bar(app: App) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-_MEND = "crossfade repair --dry-run shows how to mend it"
-_LET_GO = "legacy was let go of, and new goes on without it"
-
-
-def sentence(found: Verification, differing: str = _MEND) -> str:
-    """The verdict in one sentence, and what to do next; ``differing``: what to say of rows that differ."""
+def sentence(found: Verification) -> str:
+    """The verdict in one sentence, and what to do next."""
     only = f"{found.restriction}: " if found.restriction else ""
     if found.verdict is Verdict.FAIL:
         parts = [f"{n} {what}" for n, what in _counts(found) if n]
-        return f"{only}of {found.compared} rows {', '.join(parts)}; {differing}"
+        return f"{only}of {found.compared} rows {', '.join(parts)}; crossfade repair --dry-run shows how to mend it"
     if found.unsettled:
         return f"{only}{found.unsettled} rows were still on their way; run crossfade catchup and verify again"
     equal = f"{only}{found.compared} rows compared, none missing, extra or different"
@@ -210,11 +203,11 @@ def _counts(found: Verification) -> list[tuple[int, str]]:
     ]
 
 
-def show(out: Console, found: Verification, told: str, show_values: bool) -> None:
+def show(out: Console, found: Verification, show_values: bool) -> None:
     word = said(found)
     colour = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}[found.verdict]
     out.print(f"[bold {colour}]{word}[/]: ", end="", highlight=False)
-    out.print(told, markup=False, highlight=False)
+    out.print(sentence(found), markup=False, highlight=False)
     out.print(facts({k: v for k, v in as_json(found).items() if k not in {"verdict", "at", "restriction"}}))
     if not found.examples:
         return

@@ -212,6 +212,40 @@ def test_uninstall_waits_for_prepare(migration: Migration) -> None:
     assert document(crossfade(settings, "status", "--json"))["half_left"] is True
 
 
+@pytest.mark.parametrize("name", ["backfill", "verify", "repair", "authority"])
+def test_uninstall_goes_beside_no_command_that_uses_what_is_to_go(verified: Migration, name: str) -> None:
+    """A chunk that is being copied and it would wait for each other in two databases, legacy's tables locked."""
+    with command_lock(verified.stores.new, name):
+        done = crossfade(verified.app.settings, "uninstall", "--yes", "--accept-loss")
+    assert (done.returncode, f"another crossfade {name} is running" in done.stderr) == (6, True), done.stderr
+
+
+def test_uninstall_does_not_wait_for_the_ledger_with_legacys_tables_in_hand(verified: Migration) -> None:
+    """A backfill's worker elsewhere, whose command has died, has its chunk still: it gives up, with nothing changed."""
+    with verified.stores.new.begin() as worker:
+        worker.execute(text("SELECT FROM crossfade.checkpoint FOR UPDATE"))
+        done = crossfade(verified.app.settings, "uninstall", "--yes", "--accept-loss")
+    assert (done.returncode, "lock was not to be had" in done.stderr) == (5, True), done.stderr
+    assert status_of(verified.stores)["phase"] == "BACKFILLED"
+    assert crossfade(verified.app.settings, "uninstall", "--yes", "--accept-loss").returncode == 0
+
+
+def test_a_dry_run_ends_as_the_act_would(verified: Migration) -> None:
+    """Of uninstall, while something would be lost, and of what takes from new what legacy cannot hold."""
+    settings = verified.app.settings
+    beside = "INSERT INTO crossfade.sidecar (organization, legacy_id, id, name) VALUES ('acme', 4711, :id, 'Own')"
+    verified.sql(beside, id=uuid4())
+    done = crossfade(settings, "uninstall", "--dry-run", "--json")
+    assert (done.returncode, len(document(done)["losses"])) == (4, 1), done.stderr
+    assert crossfade(settings, "uninstall", "--dry-run", "--accept-loss").returncode == 0
+    owing = owe(verified)
+    done = crossfade(settings, "rollback", "--dry-run", "--json")
+    assert (done.returncode, [*document(done)["obstacles"]]) == (4, ["debt"]), done.stderr
+    assert crossfade(settings, "rollback", "--dry-run", "--accept-debt").returncode == 0
+    told = document(crossfade(settings, "status", "--json"))["owed"]
+    assert [(each["key"], each["reason"]) for each in told] == [(str(owing.id), "second_disabled")]
+
+
 def test_where_new_was_made_anew_prepare_comes_first(verified: Migration) -> None:
     """Legacy is prepared for a ledger that is gone: nothing says what may be lost until there is one again."""
     settings = verified.app.settings

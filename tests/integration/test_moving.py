@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from command import crossfade, document
-from fix_stores import Migration
+from fix_stores import Migration, create_tenants
 from sqlalchemy import text
 
 from adapters.postgres.ledger.locks import command_lock
@@ -30,7 +30,7 @@ from harness.cli.rollback import roll_back
 from harness.cli.shares import ramp_shares
 from harness.cli.standing import status_of
 from harness.errors import CannotHold, CommandLocked, IllegalPhase, NoAuthority, Refused, StoreUnavailable
-from harness.moving import Act, Drained
+from harness.moving import Act, Drained, Unfinished
 from harness.phases import Phase
 from harness.records import Verdict
 from harness.routing import Store
@@ -347,6 +347,29 @@ def test_a_difference_found_inside_the_fence_stops_the_move(verified: Migration)
     assert verified.stores.journal.pending() is None
 
 
+class Away:
+    """A journal in a store that has just gone."""
+
+    def finish(self, act: Act) -> None:
+        raise StoreUnavailable("new: nothing listens there")
+
+    def undo(self, act: Act) -> None:
+        raise AssertionError(f"{act.command} was not undone")
+
+
+def test_that_authority_has_moved_is_said_although_the_journal_is_away(verified: Migration) -> None:
+    """Both routes are written when new dies: what follows is told, and resume does the rest."""
+    stores = verified.stores
+    wanted = plan(stores, "ramp", lambda now: replace(now, writes_percent=100.0, phase=Phase.RAMPING))
+    act = begin(stores, wanted, "a test")
+    mover = replace(stores.mover(act, verified.app.stop, verified.app.say), journal=Away())
+    with pytest.raises(Unfinished, match=r"authority has moved.*crossfade resume"):
+        mover.move(act)
+    assert stores.fences.happened(act, else_undo=False)
+    assert crossfade(verified.app.settings, "resume").returncode == 0
+    assert (stores.stand().writes_percent, stores.phase) == (100.0, Phase.RAMPING)
+
+
 # --- Repair, complete ---------------------------------------------------------------------------------------------
 
 
@@ -402,6 +425,23 @@ def test_repair_does_not_go_the_other_way_when_authority_has_moved(verified: Mig
     assert verified.new_sql("SELECT count(*) FROM prompts WHERE content = 'rotten'") == [(0,)]
 
 
+@pytest.mark.parametrize("way", [("ramp", "0"), ("rollback",)])
+def test_nothing_keeps_new_serving_what_is_wrong(verified: Migration, way: tuple[str, ...]) -> None:
+    """A failed verification, a tenant that nothing carries over, and a pin that says what the percent says anyway: the
+    way back moves no scope, and asks for none of that.
+    """
+    settings = verified.app.settings
+    for words in (("ramp", "--reads", "50"), ("ramp", "--pin", f"{SCOPE.format(1)}=legacy")):
+        assert crossfade(settings, *words).returncode == 0
+    verified.behind("UPDATE prompts SET content = 'rotten' WHERE project_id = :scope", scope=SCOPE.format(2))
+    assert crossfade(settings, "verify").returncode == 3
+    with verified.stores.legacy.begin() as connection:
+        create_tenants(connection, ("fresh",))
+    done = crossfade(settings, *way, "--json")
+    assert done.returncode == 0, done.stderr
+    assert (document(done)["reads_percent"], document(done)["scopes"]) == (0.0, 0)
+
+
 def test_rogue_writes_are_kept_and_healed(verified: Migration) -> None:
     """Guard mode record: the write passes, is filed with its rows and counted, and the authority's state comes back."""
     ramp(verified, 100.0)
@@ -411,7 +451,9 @@ def test_rogue_writes_are_kept_and_healed(verified: Migration) -> None:
     verified.sql(f"UPDATE {TABLE} SET genai_prompt = 'rogue' WHERE project_id = 1")
     verified.sql(f"DELETE FROM {TABLE} WHERE project_id = 2")
     assert status_of(verified.stores)["rogue_writes"] == 2
-    told = document(crossfade(verified.app.settings, "rogue", "--show-values", "--json"))
+    few = document(crossfade(verified.app.settings, "rogue", "--limit", "1", "--json"))
+    assert (len(few["writes"]), sum(few["total"].values())) == (1, 2)
+    told = document(crossfade(verified.app.settings, "rogue", "--all", "--limit", "1", "--show-values", "--json"))
     assert [each["operation"] for each in told["writes"]] == ["DELETE", "UPDATE"]
     assert told["writes"][1]["after"]["genai_prompt"] == "rogue"
     settled(verified)

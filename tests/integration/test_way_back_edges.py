@@ -168,7 +168,7 @@ def test_catchup_carries_what_lacked_a_project_once_that_is_made(verified: Migra
 def test_a_rollback_carries_what_lacked_a_project_by_itself(verified: Migration, lacking: Prompt) -> None:
     """It is refused as long as the project is not there, and needs no catch-up to see that it is."""
     stores = verified.stores
-    with pytest.raises(Refused, match="legacy cannot hold 1 records"):
+    with pytest.raises(Refused, match="legacy cannot hold 1 record of"):
         roll_back(verified.app, stores, "a test")
     make_project(verified, 77)
     roll_back(verified.app, stores, "a test")
