@@ -8,8 +8,8 @@ asked in a trip here (``trip``): to the server, who freezes on a trip is not idl
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import (
@@ -31,6 +31,7 @@ from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.apply import set_applying
 from adapters.postgres.errors import speaking_for
+from adapters.postgres.fence_holders import Holder, fence_holders
 from adapters.postgres.guarding import FENCE
 from adapters.postgres.ledger.journal import lock_pending, undo
 from adapters.postgres.ledger.tables import debt, left_behind, route
@@ -38,7 +39,7 @@ from adapters.postgres.part import these
 from adapters.postgres.pool import discard
 from adapters.postgres.schema import route_copy
 from adapters.postgres.scope_locks import send_workers_aside
-from harness.errors import NotPrepared, Refused
+from harness.errors import CrossfadeError, NotPrepared, Refused, StoreTimeout
 from harness.moving import Act, Stand
 from harness.routing import Store
 
@@ -69,14 +70,27 @@ class RouteFences:
                     send_workers_aside(connection)
             # Afterwards: the gainer's writers queue up behind who waits for its fence, and a worker's batch is long.
             self._probe(act.loser.other, seconds)
-            fence = _Fence(act, {Store.NEW: new, Store.LEGACY: legacy}, self._table)
+            fence = _Fence(act, {Store.NEW: new, Store.LEGACY: legacy}, self._table, self._hold)
             fence.rehearse()
             yield fence
 
     def _probe(self, gainer: Store, seconds: float) -> None:
         """Raise StoreTimeout, holding up nobody in the loser yet, while the gainer's fence is not to be had."""
-        with self._transaction(gainer, seconds) as connection, speaking_for(gainer):
-            connection.execute(select(func.pg_advisory_xact_lock(*FENCE)))
+        with self._transaction(gainer, seconds) as connection:
+            self._hold(gainer, connection)
+
+    def _hold(self, store: Store, connection: Connection) -> None:
+        """Hold back the store's writers until the transaction ends. Raises StoreTimeout, with who is in the way."""
+        try:
+            with speaking_for(store):
+                connection.execute(select(func.pg_advisory_xact_lock(*FENCE)))
+        except StoreTimeout as error:
+            held: list[Holder] = []
+            with suppress(CrossfadeError):  # of who is in the way; what happened is told all the same
+                held = fence_holders(self._engines[store], store, 0.0)
+            if not held:
+                raise
+            raise StoreTimeout(f"{store}: a fence waited in vain for {', '.join(map(str, held[:3]))}") from error
 
     def happened(self, act: Act, *, else_undo: bool) -> bool:
         with ExitStack() as stack:
@@ -87,7 +101,7 @@ class RouteFences:
             connections = {Store.NEW: new}
             if act.loser is Store.LEGACY:
                 connections[Store.LEGACY] = stack.enter_context(self._transaction(Store.LEGACY, _RECOVERY_SECONDS))
-            fence = _Fence(act, connections, self._table)
+            fence = _Fence(act, connections, self._table, self._hold)
             fence.hold(act.loser)
             happened = fence.epoch(act.loser) == act.epoch
             if else_undo and not happened:
@@ -105,7 +119,7 @@ class RouteFences:
             }
             with speaking_for(Store.NEW):
                 lock_pending(connections[Store.NEW], act.id)
-            fence = _Fence(act, connections, self._table)
+            fence = _Fence(act, connections, self._table, self._hold)
             fence.hold(gainer)
             fence.copy(act.loser, gainer)
             fence.commit(gainer)
@@ -122,8 +136,8 @@ class RouteFences:
             }
             routes = {}
             for store, connection in held.items():
+                self._hold(store, connection)
                 with speaking_for(store):
-                    connection.execute(select(func.pg_advisory_xact_lock(*FENCE)))
                     routes[store] = read_authority(connection, store)
             if not differ(routes):
                 return None
@@ -197,8 +211,14 @@ def _older(store: Store, epoch: int, values: Mapping[str, Any]) -> Update:
 
 
 class _Fence:
-    def __init__(self, act: Act, connections: dict[Store, Connection], table: Table) -> None:
-        self._act, self._connections, self._table = act, connections, table
+    def __init__(
+        self,
+        act: Act,
+        connections: dict[Store, Connection],
+        table: Table,
+        hold: Callable[[Store, Connection], None],
+    ) -> None:
+        self._act, self._connections, self._table, self._hold = act, connections, table, hold
 
     def hold_loser(self) -> float:
         began = time.monotonic()
@@ -206,8 +226,7 @@ class _Fence:
         return began
 
     def hold(self, store: Store) -> None:
-        with speaking_for(store):
-            self._connections[store].execute(select(func.pg_advisory_xact_lock(*FENCE)))
+        self._hold(store, self._connections[store])
 
     def hold_gainer(self) -> None:
         self.hold(self._act.loser.other)

@@ -276,6 +276,7 @@ def test_a_fence_that_cannot_be_had(held_open: Migration, tmp_path: Path) -> Non
     done = crossfade(settings, "ramp", "100", "--despite", "long_transactions", "--config", str(patience))
     assert done.returncode == 4, done.stderr
     assert "could not be held back" in done.stderr
+    assert "legacy: a fence waited in vain for the slow one (pid " in done.stderr
     assert held_open.stores.stand() == before
     assert status_of(held_open.stores)["unfinished"] is None
     held_open.prompt(project=2, enabled=False)  # writers go on

@@ -157,7 +157,7 @@ def test_a_server_that_goes_away_is_unavailable(engine: Engine, *, look: bool) -
 
 def test_a_connection_that_never_comes_out_of_its_trip_is_given_to_nobody(engine: Engine) -> None:
     """As happens now and then to one whose server goes down in the middle, and surely if the driver does not know of a
-    statement that is under way.
+    statement that is under way, and is slow enough to be answered when all else has been.
     """
 
     def get_lost() -> None:
@@ -165,7 +165,7 @@ def test_a_connection_that_never_comes_out_of_its_trip_is_given_to_nobody(engine
             trip.ask(ALL)
             driver = connection.connection.driver_connection
             assert isinstance(driver, psycopg.Connection)
-            driver.pgconn.send_query_params(b"SELECT 1", None)
+            driver.pgconn.send_query_params(b"SELECT pg_sleep(0.3)", None)
 
     for number in range(3):
         with pytest.raises(StoreUnavailable), speaking_for(Store.NEW):
