@@ -40,7 +40,7 @@ class NewSettings:
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class PoolSettings:
     max_connections: int = Field(
-        default=20, ge=1, le=1000, description="Connections to one store from one process, at most. Commands want 5."
+        default=20, ge=1, le=1000, description="Connections to one store from one process, at most. Commands want 8."
     )
     idle_seconds: float = Field(default=30.0, gt=0, description="An idle connection is closed after so long.")
     connect_seconds: float = Field(default=2.0, gt=0, description="How long a caller waits for a connection, at most.")

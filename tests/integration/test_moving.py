@@ -546,3 +546,16 @@ def test_a_store_that_dies_during_the_fence(verified: Migration) -> None:
         mover.move(act)
     assert (stores.journal.pending(), stores.routes.view().route.writes_percent) == (None, 0.0)
     verified.prompt(project=1, enabled=False)  # and the fence has gone with it
+
+
+def test_a_pool_of_eight_is_enough_for_every_command(verified: Migration, tmp_path: Path) -> None:
+    """As the settings say of pool.max_connections."""
+    small = tmp_path / "crossfade.toml"
+    small.write_text("[pool]\nmax_connections = 8\n")
+    commands = (
+        *(("prepare",), ("backfill",), ("catchup",), ("verify",), ("ramp", "50"), ("repair", "--yes"), ("status",)),
+        *(("report",), ("rollback",), ("uninstall", "--yes", "--accept-loss")),
+    )
+    for words in commands:
+        done = crossfade(verified.app.settings, *words, "--config", str(small))
+        assert done.returncode == 0, f"{words}: {done.stderr}"
