@@ -34,6 +34,7 @@ from sqlalchemy.dialects.postgresql import BIT, JSONB, JSONPATH
 from adapters.postgres.literal import literal_sql
 from adapters.postgres.schema import SCHEMA, route_copy
 from adapters.postgres.triggers import run
+from harness.errors import NotPrepared
 from harness.routing import BUCKETS, Store
 
 ROUTE = route_copy.alias("r")  # the columns that the route has in both databases
@@ -135,6 +136,11 @@ def create_functions(connection: Connection) -> None:
     run(connection, sql.SQL(create).format(bucket, sql.Literal(formula)))
     create = "CREATE OR REPLACE FUNCTION {}(scope text) RETURNS text LANGUAGE plpgsql STABLE AS {}"
     run(connection, sql.SQL(create).format(authority, sql.Literal(asked)))
+
+
+def no_route(store: Store) -> NotPrepared:
+    """The guard of a store without a route refuses every write, in the same words."""
+    return NotPrepared(f"{store} does not know its authority: crossfade.route is empty. Run crossfade prepare")
 
 
 def _pin(pins: ColumnElement[Any], name: ColumnElement[Any]) -> ColumnElement[str]:

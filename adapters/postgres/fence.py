@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from adapters.postgres.apply import set_applying
+from adapters.postgres.authority import no_route
 from adapters.postgres.errors import speaking_for
 from adapters.postgres.fence_holders import Holder, fence_holders
 from adapters.postgres.guarding import FENCE
@@ -39,7 +40,7 @@ from adapters.postgres.part import these
 from adapters.postgres.pool import discard
 from adapters.postgres.schema import route_copy
 from adapters.postgres.scope_locks import send_workers_aside
-from harness.errors import CrossfadeError, NotPrepared, Refused, StoreTimeout
+from harness.errors import CrossfadeError, Refused, StoreTimeout
 from harness.moving import Act, Stand
 from harness.routing import Store
 
@@ -80,10 +81,12 @@ class RouteFences:
             self._hold(gainer, connection)
 
     def _hold(self, store: Store, connection: Connection) -> None:
-        """Hold back the store's writers until the transaction ends. Raises StoreTimeout, with who is in the way."""
+        """Hold back the store's writers until the transaction ends. Raises StoreTimeout, with who is in the way.
+
+        To look who that is takes time: not for a fence that is wanted while another one holds writers back.
+        """
         try:
-            with speaking_for(store):
-                connection.execute(select(func.pg_advisory_xact_lock(*FENCE)))
+            _hold_back(store, connection)
         except StoreTimeout as error:
             held: list[Holder] = []
             with suppress(CrossfadeError):  # of who is in the way; what happened is told all the same
@@ -136,7 +139,7 @@ class RouteFences:
             }
             routes = {}
             for store, connection in held.items():
-                self._hold(store, connection)
+                _hold_back(store, connection)
                 with speaking_for(store):
                     routes[store] = read_authority(connection, store)
             if not differ(routes):
@@ -176,6 +179,11 @@ class RouteFences:
             connection.close()
 
 
+def _hold_back(store: Store, connection: Connection) -> None:
+    with speaking_for(store):
+        connection.execute(select(func.pg_advisory_xact_lock(*FENCE)))
+
+
 def find_authority(connection: Connection, store: Store) -> dict[str, Any] | None:
     """What the store's guard goes by: epoch, writes_percent and pins. None where ``prepare`` has not come so far."""
     table = _ROUTES[store]
@@ -186,7 +194,7 @@ def find_authority(connection: Connection, store: Store) -> dict[str, Any] | Non
 def read_authority(connection: Connection, store: Store) -> dict[str, Any]:
     """The same. Raises NotPrepared where there is none."""
     if (found := find_authority(connection, store)) is None:
-        raise NotPrepared(f"{store} does not know its authority: crossfade.route is empty. Run crossfade prepare")
+        raise no_route(store)
     return found
 
 
@@ -229,7 +237,8 @@ class _Fence:
         self._hold(store, self._connections[store])
 
     def hold_gainer(self) -> None:
-        self.hold(self._act.loser.other)
+        gainer = self._act.loser.other
+        _hold_back(gainer, self._connections[gainer])
 
     def rehearse(self) -> None:
         """Write routes that nothing is older than, so to no row: what is done first is slow, and later writers wait."""

@@ -10,13 +10,12 @@ from sqlalchemy import (
 )
 
 from adapters.postgres import triggers
-from adapters.postgres.authority import allowing
+from adapters.postgres.authority import allowing, no_route
 from adapters.postgres.guarding import guarding
 from adapters.postgres.holdable import function_of
 from adapters.postgres.part import Part
 from adapters.postgres.schema import route_copy
 from adapters.postgres.triggers import Attachment, Function, Trigger
-from harness.errors import NotPrepared
 from harness.routing import Store
 
 
@@ -45,7 +44,7 @@ def guard_mode(connection: Connection, store: Store) -> str:
     """What the guards of the store do: ``enforce``, ``record`` or ``off``. Raises NotPrepared without a route."""
     mode = connection.execute(select(route_copy.c.guard)).scalar_one_or_none()
     if mode is None:
-        raise NotPrepared(f"{store} does not know its authority: crossfade.route is empty. Run crossfade prepare")
+        raise no_route(store)
     return str(mode)
 
 
